@@ -1,0 +1,47 @@
+"""The stored reference outputs: complete, and consistent with the rules that the suite rebuilds them by."""
+
+import numpy as np
+import pytest
+import transformers
+
+from tests.fixtures import batches, cases, reference, weights
+
+
+def test_every_case_has_a_record_and_every_record_a_case():
+    stored = {
+        path.relative_to(reference.FOLDER).with_suffix("").as_posix() for path in reference.FOLDER.glob("*/*.json")
+    }
+    assert stored == {*cases.CASES, *cases.TRAINING, "gpt2/config_effects", "bert/config_effects"}
+
+
+def test_the_weight_rule_has_not_changed():
+    value = weights.weight("transformer.h.0.ln_1.weight", [2])
+    assert value.dtype == np.float32
+    np.testing.assert_allclose(value, [0.8424565, 0.8122609], rtol=1e-6)
+    head = weights.weight("lm_head.weight", [1, 2], scale=0.02)
+    np.testing.assert_allclose(head, [[0.005727223, 0.006654737]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", reference.names())
+def test_a_record_rebuilds_its_config_and_its_inputs(name):
+    record = reference.load(name)
+    config = transformers.AutoConfig.for_model(**record["config"])
+    for key, value in cases.CASES[name]["config"].items():
+        assert getattr(config, key) == value
+    for kind, stored in record["forward"].items():
+        inputs = batches.inputs(kind, record["model_type"], config.vocab_size, getattr(config, "type_vocab_size", 2))
+        for key, array in stored["inputs"].items():
+            np.testing.assert_array_equal(inputs[key], array)
+    tied = {parameter for parameter, entry in record["parameters"].items() if entry["tied_to"]}
+    assert {entry["name"] for entry in record["exported"]} == set(record["parameters"]) - tied
+
+
+def test_difference_sees_real_positions_only():
+    stored = np.zeros((1, 3, 13))
+    changed = stored.copy()
+    changed[0, 2] = 1.0
+    assert reference.difference(changed, stored, [[1, 1, 0]]) == 0.0
+    assert reference.difference(changed, stored, [[1, 1, 1]]) == 1.0
+    assert reference.difference(changed * np.nan, stored) == float("inf")
+    with pytest.raises(AssertionError, match="shape"):
+        reference.difference(changed[:, :2], stored)
