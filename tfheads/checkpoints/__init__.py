@@ -1,0 +1,1 @@
+"""Hugging Face checkpoints in and out: weight tables, safetensors files, the Hub."""

@@ -1,0 +1,34 @@
+"""New weights: drawn from the seed and each layer's attribute path, so that they depend on nothing else."""
+
+import random
+import zlib
+from collections.abc import Collection
+
+import keras
+import numpy as np
+
+from tfheads.checkpoints.attribute_walk import layers_by_path
+
+
+def initialise(model: keras.Model, seed: int | None = None, only: Collection[keras.Variable] | None = None) -> None:
+    """Draws kernels and tables from a normal distribution as wide as the config's `initializer_range`.
+
+    Biases and norms keep the values that they were made with.
+
+    Args:
+        model: a task model.
+        seed: None draws one from the seed that `keras.utils.set_random_seed` sets.
+        only: the variables to draw; None for all.
+    """
+    seed = random.randint(0, 2**31) if seed is None else seed
+    wanted = None if only is None else {id(variable) for variable in only}
+    deviation = getattr(model.config, "initializer_range", 0.02)
+    for path, layer in layers_by_path(model):
+        variable = {keras.layers.Dense: "kernel", keras.layers.Embedding: "embeddings"}.get(type(layer))
+        variable = variable and getattr(layer, variable)
+        if variable is None or (wanted is not None and id(variable) not in wanted):
+            continue
+        generator = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(path.encode())]))
+        values = generator.standard_normal(variable.shape, dtype="float32")
+        values *= deviation * model.backbone.initial_scale(path)
+        variable.assign(values)

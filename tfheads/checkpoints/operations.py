@@ -1,0 +1,49 @@
+"""Changes of layout between a checkpoint's tensors and a layer's variables, each with its inverse."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+class Operation(Protocol):
+    """Turns the tensors of a checkpoint into values of variables and back, exactly."""
+
+    def to_variables(self, tensors: list[np.ndarray]) -> list[np.ndarray]: ...
+
+    def to_tensors(self, values: list[np.ndarray]) -> list[np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class Same:
+    """One tensor, one variable, the same layout."""
+
+    def to_variables(self, tensors):
+        return tensors
+
+    def to_tensors(self, values):
+        return values
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """PyTorch's linear layers keep `[out, in]`, Keras' `[in, out]`."""
+
+    def to_variables(self, tensors):
+        return [np.swapaxes(tensor, 0, 1) for tensor in tensors]
+
+    def to_tensors(self, values):
+        return [np.swapaxes(value, 0, 1) for value in values]
+
+
+@dataclass(frozen=True)
+class Fused:
+    """One tensor holds several variables side by side on its last axis, `widths` wide."""
+
+    widths: tuple[int, ...]
+
+    def to_variables(self, tensors):
+        return np.split(tensors[0], np.cumsum(self.widths)[:-1], axis=-1)
+
+    def to_tensors(self, values):
+        return [np.concatenate(values, axis=-1)]

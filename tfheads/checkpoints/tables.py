@@ -1,0 +1,172 @@
+"""Weight tables: which checkpoint tensors are which variables, in both directions.
+
+A table maps attribute paths of layers to the checkpoint's module names. Both may have the hole `{i}`, filled with the
+same number, and lists `{a,b}`, paired one by one. What a layer's variables are called below its module follows from
+the layer's type; a rule object in place of a name says when the layout differs.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import keras
+
+from tfheads.checkpoints.attribute_walk import checkpoint_variables, layers_by_path
+from tfheads.checkpoints.operations import Fused, Operation, Same, Transposed
+from tfheads.layers.norms import LayerNorm, RMSNorm
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Checkpoint tensors and the variables that they become."""
+
+    names: tuple[str, ...]
+    variables: tuple[keras.Variable, ...]
+    operation: Operation
+
+
+@dataclass(frozen=True)
+class Module:
+    """A layer is the checkpoint module of this name, in PyTorch's layout."""
+
+    name: str
+
+    def bindings(self, layer: keras.layers.Layer, name: str) -> Iterator[Binding]:
+        """The bindings of `layer` to the module called `name`."""
+        if isinstance(layer, keras.layers.Dense):
+            yield Binding((f"{name}.weight",), (layer.kernel,), Transposed())
+            if layer.use_bias:
+                yield Binding((f"{name}.bias",), (layer.bias,), Same())
+        elif isinstance(layer, keras.layers.Embedding):
+            yield Binding((f"{name}.weight",), (layer.embeddings,), Same())
+        elif isinstance(layer, (LayerNorm, RMSNorm)):
+            yield Binding((f"{name}.weight",), (layer.gamma,), Same())
+            if isinstance(layer, LayerNorm):
+                yield Binding((f"{name}.bias",), (layer.beta,), Same())
+        else:
+            raise TypeError(f"a table cannot bind {type(layer).__name__} by name, give a rule object for {name}")
+
+
+@dataclass(frozen=True)
+class Conv1D(Module):
+    """A `Dense` layer is a module with an untransposed kernel (transformers' Conv1D)."""
+
+    def bindings(self, layer, name):
+        yield Binding((f"{name}.weight",), (layer.kernel,), Same())
+        yield Binding((f"{name}.bias",), (layer.bias,), Same())
+
+
+@dataclass(frozen=True)
+class FusedConv1D(Module):
+    """Several `Dense` layers of one layer are one untransposed module, side by side."""
+
+    parts: tuple[str, ...]
+
+    def bindings(self, layer, name):
+        denses = [getattr(layer, part) for part in self.parts]
+        operation = Fused(tuple(dense.units for dense in denses))
+        yield Binding((f"{name}.weight",), tuple(dense.kernel for dense in denses), operation)
+        yield Binding((f"{name}.bias",), tuple(dense.bias for dense in denses), operation)
+
+
+@dataclass(frozen=True)
+class Bias(Module):
+    """A layer's own `bias`, where it has one, is the module's."""
+
+    def bindings(self, layer, name):
+        if layer.bias is not None:
+            yield Binding((f"{name}.bias",), (layer.bias,), Same())
+
+
+Rules = Mapping[str, "str | Module"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A family's weight table.
+
+    Attributes:
+        backbone: rules for the backbone; checkpoint names are below the family's prefix.
+        heads: for each task rules for the head; `{base}` stands for the prefix.
+        copies: tensors that repeat another one: one of the two may be absent; a copy is not written.
+        echoes: tensors that transformers writes and never uses, each written like the one given.
+        others: modules of heads that transformers has for the family and tfheads has no rule for.
+        ignored: regular expressions of tensors that hold no weights (old buffers).
+    """
+
+    backbone: Rules
+    heads: Mapping[str, Rules] = field(default_factory=dict)
+    copies: Mapping[str, str] = field(default_factory=dict)
+    echoes: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    def bindings(self, model, base: str) -> list[Binding]:
+        """Binds every variable of a model.
+
+        Args:
+            model: a task model.
+            base: what the backbone's names begin with, such as "transformer.", or "".
+
+        Raises:
+            ValueError: a variable is bound twice or not at all, or a rule's path is spelled wrong.
+        """
+        rules = {f"backbone.{path}": ("{base}", rule) for path, rule in expanded(self.backbone)}
+        for path, rule in expanded(self.heads.get(model.task, {})):
+            rules[f"head.{path}".rstrip(".")] = ("", rule)
+        compiled = [(_pattern(path), prefix, rule) for path, (prefix, rule) in rules.items()]
+        found = []
+        for path, layer in layers_by_path(model):
+            for pattern, prefix, rule in compiled:
+                match = pattern.fullmatch(path)
+                if match:
+                    name = (prefix + rule.name).replace("{base}", base).format(**match.groupdict())
+                    found.extend(rule.bindings(layer, name))
+        _check_total(model, found)
+        return found
+
+    def head_modules(self, base: str) -> set[str]:
+        """The checkpoint modules of all of the family's heads."""
+        rules = [rule for rules in self.heads.values() for _, rule in expanded(rules)]
+        return {rule.name.replace("{base}", base) for rule in rules} | set(self.others)
+
+    def is_ignored(self, name: str) -> bool:
+        """Whether a checkpoint tensor holds no weights."""
+        return any(re.search(pattern, name) for pattern in self.ignored)
+
+
+def _pattern(path: str) -> re.Pattern:
+    return re.compile(re.escape(path).replace(r"\{i\}", r"(?P<i>\d+)"))
+
+
+def _check_total(model, bindings: Iterable[Binding]) -> None:
+    bound = [id(variable) for binding in bindings for variable in binding.variables]
+    paths = {
+        id(variable): f"{path}.{variable.name}" for path, layer in layers_by_path(model) for variable in layer.variables
+    }
+    twice = {paths[one] for one in bound if bound.count(one) > 1} if len(set(bound)) < len(bound) else set()
+    never = {paths[id(variable)] for variable in checkpoint_variables(model)} - {paths[one] for one in bound}
+    if twice or never:
+        raise ValueError(f"the weight table binds twice: {sorted(twice)}, never: {sorted(never)}")
+
+
+def expanded(rules: Rules) -> Iterator[tuple[str, Module]]:
+    """The rules with lists written out: `a.{x,y}: b.{u,v}` is `a.x: b.u` and `a.y: b.v`."""
+    for path, rule in rules.items():
+        rule = Module(rule) if isinstance(rule, str) else rule
+        paths, names = _alternatives(path), _alternatives(rule.name)
+        if len(paths) != len(names) and len(names) > 1:
+            raise ValueError(f"{path} and {rule.name} list different numbers of names")
+        for index, one in enumerate(paths):
+            yield one, _renamed(rule, names[index] if len(names) > 1 else names[0])
+
+
+def _renamed(rule: Module, name: str) -> Module:
+    return type(rule)(**{**vars(rule), "name": name})
+
+
+def _alternatives(template: str) -> list[str]:
+    match = re.search(r"\{([^{}]*,[^{}]*)\}", template)
+    if match is None:
+        return [template]
+    return [template[: match.start()] + item + template[match.end() :] for item in match[1].split(",")]

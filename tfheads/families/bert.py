@@ -1,0 +1,112 @@
+"""BERT: post-norm encoder with learned positions and segment types (Devlin et al. 2018)."""
+
+from functools import partial
+
+from tfheads.backbones import Backbone
+from tfheads.checkpoints.tables import Bias, Table
+from tfheads.heads import FirstTokenPooler, LanguageModelHead
+from tfheads.layers import Attention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings
+from tfheads.registry import family
+
+
+def language_model_head(config, causal: bool) -> LanguageModelHead:
+    """BERT's language-model head: a projection, then the output table with a bias."""
+    return LanguageModelHead(
+        config.hidden_size,
+        config.vocab_size,
+        tied=config.tie_word_embeddings,
+        use_bias=True,
+        causal=causal,
+        activation=config.hidden_act,
+        norm=LayerNorm(config.hidden_size, config.layer_norm_eps),
+    )
+
+
+@family("bert")
+class Bert(Backbone):
+    """BERT's encoder, causal with `is_decoder`; reference: `transformers.BertModel`."""
+
+    class_prefix = "Bert"
+    class_names = {"causal-lm": ("BertLMHeadModel", "BertForCausalLM")}
+    checkpoint_prefix = "bert"
+    input_names = (
+        *Backbone.input_names,
+        "token_type_ids",
+        "encoder_hidden_states",
+        "encoder_attention_mask",
+    )
+    inert = {"classifier_dropout": "read by the classification heads"}
+    heads = {
+        "base": lambda config: FirstTokenPooler(config.hidden_size),
+        "causal-lm": partial(language_model_head, causal=True),
+        "masked-lm": partial(language_model_head, causal=False),
+    }
+    reference = "Devlin et al. 2018, transformers.BertModel"
+
+    @staticmethod
+    def make_embeddings(config):
+        return TextEmbeddings(
+            config.vocab_size,
+            config.hidden_size,
+            num_positions=config.max_position_embeddings,
+            num_types=config.type_vocab_size,
+            norm=LayerNorm(config.hidden_size, config.layer_norm_eps),
+            dropout=config.hidden_dropout_prob,
+        )
+
+    @staticmethod
+    def make_stack(config):
+        norm = partial(LayerNorm, config.hidden_size, config.layer_norm_eps)
+        attention = partial(
+            Attention, config.hidden_size, config.num_attention_heads, dropout=config.attention_probs_dropout_prob
+        )
+
+        def block():
+            return PostNormBlock(
+                attention(),
+                FeedForward(config.hidden_size, config.intermediate_size, config.hidden_act),
+                attention_norm=norm(),
+                feed_forward_norm=norm(),
+                cross_attention=attention() if config.add_cross_attention else None,
+                cross_attention_norm=norm() if config.add_cross_attention else None,
+                dropout=config.hidden_dropout_prob,
+            )
+
+        return Stack([block() for _ in range(config.num_hidden_layers)], causal=config.is_decoder)
+
+    @staticmethod
+    def table(config):
+        block, theirs = "stack.blocks.{i}.", "encoder.layer.{i}."
+        language_model = {
+            "transform": "cls.predictions.transform.dense",
+            "norm": "cls.predictions.transform.LayerNorm",
+            "decoder": "cls.predictions.decoder",
+            "": Bias("cls.predictions"),
+        }
+        copies = {
+            "cls.predictions.decoder.weight": "{base}embeddings.word_embeddings.weight",
+            "cls.predictions.decoder.bias": "cls.predictions.bias",
+        }
+        return Table(
+            backbone={
+                "embeddings.{token,position,token_type}": "embeddings.{word,position,token_type}_embeddings",
+                "embeddings.norm": "embeddings.LayerNorm",
+                block + "attention.{query,key,value}": theirs + "attention.self.{query,key,value}",
+                block + "attention.output_dense": theirs + "attention.output.dense",
+                block + "attention_norm": theirs + "attention.output.LayerNorm",
+                block + "cross_attention.{query,key,value}": theirs + "crossattention.self.{query,key,value}",
+                block + "cross_attention.output_dense": theirs + "crossattention.output.dense",
+                block + "cross_attention_norm": theirs + "crossattention.output.LayerNorm",
+                block + "feed_forward.{up,down}": theirs + "{intermediate,output}.dense",
+                block + "feed_forward_norm": theirs + "output.LayerNorm",
+            },
+            heads={
+                "base": {"pooler": "{base}pooler.dense"},
+                "causal-lm": language_model,
+                "masked-lm": language_model,
+            },
+            copies=copies if config.tie_word_embeddings else {},
+            echoes={} if config.tie_word_embeddings else {"cls.predictions.bias": "cls.predictions.decoder.bias"},
+            others=("cls.seq_relationship",),
+            ignored=(r"embeddings\.position_ids$",),
+        )

@@ -1,0 +1,67 @@
+"""Embeddings of token sequences."""
+
+import keras
+from keras import ops
+
+from tfheads.layers.part import Part, embedding, part
+
+
+@part
+class TextEmbeddings(Part):
+    """Token table plus optional learned positions, segment types, normalisation and dropout.
+
+    Args:
+        vocab_size: rows of the token table.
+        hidden_size: width.
+        num_positions: rows of the learned position table; None for none.
+        position_offset: added to each position before the look-up.
+        num_types: rows of the segment type table; None for none.
+        norm: a normalisation layer or None.
+        dropout: rate on the result.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int,
+        num_positions: int | None = None,
+        position_offset: int = 0,
+        num_types: int | None = None,
+        norm: keras.layers.Layer | None = None,
+        dropout: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.vocab_size, self.hidden_size = vocab_size, hidden_size
+        self.num_positions, self.position_offset, self.num_types = num_positions, position_offset, num_types
+        self.norm, self.dropout = norm, dropout
+        self.token = embedding(vocab_size, hidden_size, self.dtype_policy)
+        self.position = embedding(num_positions, hidden_size, self.dtype_policy) if num_positions else None
+        self.token_type = embedding(num_types, hidden_size, self.dtype_policy) if num_types else None
+        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    @property
+    def length_limit(self) -> int | None:
+        """How many positions the table holds; None without a table."""
+        return None if self.num_positions is None else self.num_positions - self.position_offset
+
+    def call(self, inputs: dict, positions, training=None):
+        """Embeds `input_ids` `[batch, time]`, or takes `inputs_embeds` `[batch, time, hidden]` for them.
+
+        Under these, segment types and positions `[batch or 1, time]` are added; a token's type defaults to 0.
+        """
+        x = self.token(inputs["input_ids"]) if inputs.get("inputs_embeds") is None else inputs["inputs_embeds"]
+        x = ops.cast(x, self.compute_dtype)
+        x = self.type_vectors(inputs, x)
+        if self.position is not None:
+            x = x + self.position(positions + self.position_offset)
+        if self.norm is not None:
+            x = self.norm(x)
+        return self.drop(x, training=training)
+
+    def type_vectors(self, inputs: dict, x):
+        """`x` with the segment types' vectors added."""
+        if self.token_type is None:
+            return x
+        types = inputs.get("token_type_ids")
+        return x + self.token_type(ops.zeros(ops.shape(x)[:2], "int32") if types is None else types)

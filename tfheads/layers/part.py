@@ -1,0 +1,95 @@
+"""The base of every part, and the two scopes in which models make their parts."""
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import keras
+
+_weights_follow: ContextVar[bool] = ContextVar("weights_follow", default=False)
+
+
+def part(cls: type) -> type:
+    """Class decorator: lets Keras find the class again when a `.keras` file is loaded."""
+    return keras.saving.register_keras_serializable("tfheads")(cls)
+
+
+class Part(keras.layers.Layer):
+    """A layer whose weights exist when its constructor returns and whose arguments are its configuration.
+
+    A subclass keeps each constructor argument under the argument's own name; `get_config` reads them back, so a part
+    needs no serialisation code. Parts handle precision themselves (`autocast` is off): Keras would otherwise rewrite
+    every floating-point argument, position biases included, in the compute dtype.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.built = True
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        for name in constructor_arguments(type(self)):
+            config[name] = keras.saving.serialize_keras_object(getattr(self, name))
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Part":
+        names = constructor_arguments(cls)
+        arguments = {
+            name: keras.saving.deserialize_keras_object(value) if name in names else value
+            for name, value in config.items()
+        }
+        return cls(**arguments)
+
+
+def constructor_arguments(cls: type) -> list[str]:
+    """The names of a part's own constructor arguments."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return [p.name for p in parameters if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD]
+
+
+@contextlib.contextmanager
+def weights_follow() -> Iterator[None]:
+    """Scope in which parts are made with zeros, because a checkpoint or `initialise` fills them right after."""
+    token = _weights_follow.set(True)
+    try:
+        yield
+    finally:
+        _weights_follow.reset(token)
+
+
+def weights_are_awaited() -> bool:
+    """Whether the code runs in a `weights_follow` scope."""
+    return _weights_follow.get()
+
+
+def matrix_initializer() -> keras.initializers.Initializer:
+    """What the kernels and tables of a part start from: small normal values, or zeros if weights follow."""
+    return keras.initializers.Zeros() if weights_are_awaited() else keras.initializers.RandomNormal(stddev=0.02)
+
+
+@contextlib.contextmanager
+def dtype_scope(dtype: "str | keras.DTypePolicy | None") -> Iterator[None]:
+    """Scope in which layers are made with the given dtype policy; None keeps the global one."""
+    before = keras.config.dtype_policy()
+    if dtype is not None:
+        keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def dense(inputs: int, outputs: int, use_bias: bool = True, dtype=None) -> keras.layers.Dense:
+    """A built `Dense` layer, kernel `[inputs, outputs]`."""
+    layer = keras.layers.Dense(outputs, use_bias=use_bias, kernel_initializer=matrix_initializer(), dtype=dtype)
+    layer.build((None, inputs))
+    return layer
+
+
+def embedding(rows: int, width: int, dtype=None) -> keras.layers.Embedding:
+    """A built `Embedding` layer, table `[rows, width]`."""
+    layer = keras.layers.Embedding(rows, width, embeddings_initializer=matrix_initializer(), dtype=dtype)
+    layer.build((None, None))
+    return layer

@@ -1,0 +1,128 @@
+"""A stack of blocks: what every block sees is computed here, once."""
+
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from tfheads.layers.part import Part, part
+
+
+class DecodingState(NamedTuple):
+    """What a stack remembers between the steps of a generation; every shape is fixed at the start.
+
+    Slots are not positions: all rows write the same slot, each row carries positions of its own.
+
+    Attributes:
+        keys_and_values: per block a pair `[batch, key heads, slots, head_dim]`.
+        filled: booleans `[batch, slots]`: the slot holds a real token of the row.
+        positions: `[batch, slots]`: the position of that token.
+        memory: per block the encoder's keys and values, an empty tuple without an encoder.
+        memory_visible: booleans `[batch, source]`, an empty tuple without an encoder.
+    """
+
+    keys_and_values: tuple
+    filled: object
+    positions: object
+    memory: tuple = ()
+    memory_visible: object = ()
+
+
+@part
+class Stack(Part):
+    """Blocks one after another, then an optional norm; masks, biases and the decoding state belong to it.
+
+    Args:
+        blocks: the blocks; one block may stand in several places.
+        final_norm: a normalisation layer or None.
+        position_bias: a part that makes a score bias `[1 or batch, heads, time, keys]` from query and key positions.
+        causal: whether a token sees only itself and what came before.
+        dropout: rate on the input and on the normed output.
+    """
+
+    def __init__(
+        self,
+        blocks: list,
+        final_norm: keras.layers.Layer | None = None,
+        position_bias: keras.layers.Layer | None = None,
+        causal: bool = False,
+        dropout: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.blocks, self.final_norm, self.position_bias = blocks, final_norm, position_bias
+        self.causal, self.dropout = causal, dropout
+        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def decoding_state(self, batch: int, slots: int, memory: tuple = (), memory_visible=()) -> DecodingState:
+        """An empty state for `batch` rows and `slots` tokens."""
+
+        def zeros(attention):
+            shape = (batch, attention.num_key_value_heads, slots, attention.head_dim)
+            return ops.zeros(shape, self.compute_dtype)
+
+        caches = tuple((zeros(block.attention), zeros(block.attention)) for block in self.blocks)
+        filled, positions = ops.zeros((batch, slots), "bool"), ops.zeros((batch, slots), "int32")
+        return DecodingState(caches, filled, positions, memory, memory_visible)
+
+    def memory(self, encoded) -> tuple:
+        """Each block's keys and values of an encoder's output `[batch, source, width]`."""
+        return tuple(block.cross_attention.keys_and_values(encoded) for block in self.blocks)
+
+    def call(
+        self, hidden, real=None, positions=None, state=None, slot=None, memory=(), memory_visible=(), training=None
+    ):
+        """Runs the blocks.
+
+        Args:
+            hidden: `[batch, time, hidden]`.
+            real: booleans `[batch, time]`, True for real tokens; None if all are.
+            positions: `[batch or 1, time]`.
+            state: a `DecodingState` to go on from, or None.
+            slot: scalar, the slot of the first token of this call; only with `state`.
+            memory, memory_visible: an encoder's keys and values and which of them are real; with `state` the state's.
+
+        Returns:
+            The result, the new state (or None) and the list of the inputs of each block and the result.
+        """
+        sight, filled, key_positions = self._sight(hidden, real, positions, state, slot)
+        if state is not None:
+            memory, memory_visible = state.memory, state.memory_visible
+        cross_sight = None if len(memory) == 0 else {"visible": memory_visible[:, None, None, :]}
+        hidden, caches, layers = self.drop(hidden, training=training), [], []
+        for index, block in enumerate(self.blocks):
+            layers.append(hidden)
+            cache = None if state is None else state.keys_and_values[index]
+            remembered = memory[index] if len(memory) else None
+            hidden, cache = block(
+                hidden, sight=sight, cross_sight=cross_sight, cache=cache, memory=remembered, training=training
+            )
+            caches.append(cache)
+        if self.final_norm is not None:
+            hidden = self.drop(self.final_norm(hidden), training=training)
+        if state is not None:
+            state = DecodingState(tuple(caches), filled, key_positions, memory, memory_visible)
+        return hidden, state, [*layers, hidden]
+
+    def _sight(self, hidden, real, positions, state, slot):
+        """The arguments that all self-attentions share, and the state's new `filled` and `positions`."""
+        batch, time = ops.shape(hidden)[0], ops.shape(hidden)[1]
+        if state is None:
+            filled, key_positions, queries = real, positions, ops.arange(time)
+        else:
+            real = ops.ones((batch, time), "bool") if real is None else real
+            filled = ops.slice_update(state.filled, (0, slot), real)
+            new_positions = ops.broadcast_to(ops.cast(positions, "int32"), (batch, time))
+            key_positions = ops.slice_update(state.positions, (0, slot), new_positions)
+            queries = slot + ops.arange(time)
+        visible = None if filled is None else filled[:, None, None, :]
+        if self.causal:
+            keys = ops.arange(time if state is None else ops.shape(filled)[1])
+            past = (keys[None, :] <= queries[:, None])[None, None]
+            visible = past if visible is None else ops.logical_and(visible, past)
+        sight = {"visible": visible, "positions": positions}
+        if state is not None:
+            sight["slot"] = slot
+        if self.position_bias is not None:
+            sight["bias"] = self.position_bias(positions, key_positions)
+        return sight, filled, key_positions

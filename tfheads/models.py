@@ -1,0 +1,199 @@
+"""Task models: a backbone and a head, one class for each task."""
+
+import warnings
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+import transformers
+
+from tfheads import losses
+from tfheads.backbones import check_inputs, config_from_dict, config_to_dict
+from tfheads.checkpoints.initialisation import initialise
+from tfheads.checkpoints.pretrained import Pretrained
+from tfheads.layers.part import dtype_scope, weights_are_awaited, weights_follow
+from tfheads.outputs import ModelOutput
+from tfheads.registry import named_class, task
+from tfheads.trainer import TaskTrainer, output_of
+
+
+class TaskModel(Pretrained, TaskTrainer, keras.Model):
+    """A backbone with a head for one task.
+
+    Named classes such as `GPT2LMHeadModel` are made for one family; the task's own class (`AutoModelForCausalLM`) is
+    the door to all of them.
+
+    Args:
+        config: a transformers config of a supported family.
+        dtype: a Keras dtype policy such as "float32", "bfloat16" or "mixed_bfloat16"; None for the global one.
+        seed: for the new weights; None draws one from Keras' global seed.
+
+    Raises:
+        ValueError: the config is of another family, or holds what the family does not support.
+    """
+
+    task: str
+    auto_name: str
+    suffix: str
+    family: type | None = None
+    reports_perplexity = False
+
+    def __init__(self, config: transformers.PreTrainedConfig, dtype=None, seed: int | None = None, **kwargs):
+        self._check_family(config)
+        with dtype_scope(dtype), weights_follow():
+            super().__init__(**kwargs)
+            self.config = config
+            self.backbone = self.family(config, name="backbone")
+            make_head = self.family.heads[self.task]
+            self.head = None if make_head is None else make_head(config)
+        self.generation_config = transformers.GenerationConfig.from_model_config(config)
+        self.built = True
+        if not weights_are_awaited():
+            initialise(self, seed=seed)
+
+    @classmethod
+    def _check_family(cls, config) -> None:
+        if cls.family is None:
+            raise TypeError(f"{cls.auto_name} is made by from_config or from_pretrained, not by calling it")
+        if config.model_type != cls.family.model_type:
+            raise ValueError(
+                f"config must be of model_type {cls.family.model_type!r} for {cls.__name__}, got {config.model_type!r}"
+            )
+
+    @classmethod
+    def bind(cls, family: type, name: str) -> type:
+        """Makes the named class of this task for a family."""
+        documentation = f"{family.__doc__.rstrip('.')}: {cls.__doc__[0].lower()}{cls.__doc__[1:]}"
+        attributes = {"family": family, "__module__": family.__module__, "__doc__": documentation}
+        return keras.saving.register_keras_serializable("tfheads")(type(name, (cls,), attributes))
+
+    @property
+    def criteria(self) -> tuple:
+        """The losses that the head is trained on; empty for a bare model."""
+        return () if self.head is None else tuple(self.head.criteria)
+
+    @property
+    def vocab_size(self) -> int:
+        """How many token ids there are."""
+        return self.backbone.token_table.shape[0]
+
+    def __call__(self, inputs=None, *, training: bool = False, **named) -> ModelOutput:
+        """Runs the model; takes a dictionary of inputs, token ids alone, or inputs by name.
+
+        Args:
+            inputs: `input_ids` `[batch, time]`, or a mapping of named inputs (also a tokenizer's `BatchEncoding`).
+            training: whether dropout is active.
+            named: inputs by name, `labels` among them, and `output_hidden_states`.
+
+        Returns:
+            `logits` or what the head gives, `loss` if there are labels, `hidden_states` if wanted.
+
+        Raises:
+            ValueError: inputs that the model cannot take, in one sentence.
+        """
+        hidden_states = named.pop("output_hidden_states", None)
+        if inputs is None:
+            inputs = {}
+        elif not isinstance(inputs, Mapping):
+            inputs = {"input_ids": inputs}
+        inputs = {name: as_tensor(name, value) for name, value in {**inputs, **named}.items() if value is not None}
+        if hidden_states is None:
+            hidden_states = bool(self.config.output_hidden_states)
+        return super().__call__(inputs, training=training, output_hidden_states=hidden_states)
+
+    def call(self, inputs: Mapping, training=None, output_hidden_states: bool = False) -> ModelOutput:
+        """The forward pass on tensors; see `__call__`."""
+        label_names = {name for criterion in self.criteria for name in criterion.label_names}
+        labels = {name: value for name, value in inputs.items() if name in label_names}
+        inputs = {name: value for name, value in inputs.items() if name not in label_names}
+        if not any(isinstance(value, keras.KerasTensor) for value in inputs.values()):
+            check_inputs(self.backbone, inputs, self.vocab_size)
+        encoded = self.backbone(inputs, training=training)
+        if self.head is None:
+            output = {"last_hidden_state": encoded["last_hidden_state"]}
+        else:
+            table = tf.convert_to_tensor(self.backbone.token_table)
+            output = self.head(encoded, token_table=table, inputs=inputs, training=training)
+        loss = self._loss(inputs, labels, output) if labels else None
+        states = encoded["hidden_states"] if output_hidden_states else None
+        return output_of({"loss": loss, **output, "hidden_states": states})
+
+    def _loss(self, inputs, labels, output):
+        for criterion in self.criteria:
+            criterion.check(inputs, labels)
+        totals = [criterion.total(output, labels) for criterion in self.criteria]
+        return losses.mean(totals, [criterion.count(labels) for criterion in self.criteria])
+
+    def get_config(self) -> dict:
+        policy = keras.saving.serialize_keras_object(self.dtype_policy)
+        return {"name": self.name, "config": config_to_dict(self.config), "dtype": policy}
+
+    @classmethod
+    def from_config(cls, config, dtype=None, seed: int | None = None, **overrides) -> "TaskModel":
+        """A model with new weights for a transformers config (or Keras' own serialised form).
+
+        Args:
+            config: a `transformers` config; the class of its family for this task is chosen.
+            dtype: a Keras dtype policy; None for the global one.
+            seed: for the new weights; None draws one from Keras' global seed.
+            overrides: config values to replace.
+        """
+        if isinstance(config, Mapping):
+            policy = keras.saving.deserialize_keras_object(config["dtype"])
+            return cls(config_from_dict(config["config"]), dtype=policy, name=config["name"])
+        if overrides:
+            config = type(config)(**{**config.to_dict(), **overrides})
+        return cls._class_for(config)(config, dtype=dtype, seed=seed)
+
+    @classmethod
+    def _class_for(cls, config) -> type:
+        return named_class(config, cls.task) if cls.family is None else cls
+
+
+def as_tensor(name: str, value):
+    """A model input as a tensor, whole numbers as int32.
+
+    Raises:
+        ValueError: rows of different lengths, or no numbers at all.
+    """
+    if isinstance(value, keras.KerasTensor) or tf.is_tensor(value):
+        return tf.cast(value, "int32") if getattr(value, "dtype", None) == tf.int64 else value
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.asarray(None)
+    if array.dtype == object or array.dtype.kind in "USO":
+        raise ValueError(f"{name} must be numbers in rows of one length, got {type(value).__name__} of something else")
+    return tf.constant(array.astype("int32") if array.dtype.kind in "iub" else array)
+
+
+@task("base")
+class BareModel(TaskModel):
+    """The hidden values of each token, without a head for a task."""
+
+    auto_name, suffix = "AutoModel", "Model"
+
+
+@task("causal-lm")
+class ForCausalLM(TaskModel):
+    """Language model that predicts the next token."""
+
+    auto_name, suffix = "AutoModelForCausalLM", "ForCausalLM"
+    reports_perplexity = True
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        if not self.backbone.causal:
+            warnings.warn(
+                f"{type(self).__name__} sees the tokens it is to predict: set is_decoder=True in its config",
+                stacklevel=2,
+            )
+
+
+@task("masked-lm")
+class ForMaskedLM(TaskModel):
+    """Language model that fills masked tokens."""
+
+    auto_name, suffix = "AutoModelForMaskedLM", "ForMaskedLM"
+    reports_perplexity = True

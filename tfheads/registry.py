@@ -1,0 +1,80 @@
+"""The only global tables: families by `model_type`, tasks by name, and the classes made of both."""
+
+import difflib
+import sys
+
+FAMILIES: dict[str, type] = {}
+TASKS: dict[str, type] = {}
+CLASSES: dict[str, type] = {}
+
+
+def task(name: str):
+    """Class decorator: registers a task class (`ForCausalLM`, ...) under the task's name."""
+
+    def register(cls: type) -> type:
+        cls.task = name
+        TASKS[name] = cls
+        CLASSES[cls.auto_name] = cls
+        return cls
+
+    return register
+
+
+def family(model_type: str):
+    """Class decorator: registers a backbone class and makes its named classes (`GPT2LMHeadModel`, ...).
+
+    A named class is the task's class with the family bound to it. It lives in the family's module, where pickle and
+    editors look for it.
+    """
+
+    def register(cls: type) -> type:
+        cls.model_type = model_type
+        FAMILIES[model_type] = cls
+        module = sys.modules[cls.__module__]
+        for name in cls.heads:
+            named = TASKS[name].bind(cls, class_names(cls, name)[0])
+            for alias in class_names(cls, name):
+                CLASSES[alias] = named
+                setattr(module, alias, named)
+        return cls
+
+    return register
+
+
+def class_names(family_class: type, task_name: str) -> tuple[str, ...]:
+    """The public names of a family's class for a task; the first is the one that config.json gets."""
+    default = (family_class.class_prefix + TASKS[task_name].suffix,)
+    return family_class.class_names.get(task_name, default)
+
+
+def family_of(config) -> type:
+    """The backbone class for a transformers config.
+
+    Raises:
+        ValueError: no family has the config's `model_type`; names the nearest one.
+    """
+    if config.model_type not in FAMILIES:
+        near = difflib.get_close_matches(config.model_type, FAMILIES, n=1, cutoff=0.0)
+        raise ValueError(
+            f"model_type {config.model_type!r} is not supported; the nearest supported one is {near[0]!r}, "
+            f"all are {', '.join(sorted(FAMILIES))}"
+        )
+    return FAMILIES[config.model_type]
+
+
+def named_class(config, task_name: str) -> type:
+    """The named class of a config's family for a task.
+
+    Raises:
+        ValueError: the family is not supported, or has no such task; names the tasks it has.
+    """
+    cls = family_of(config)
+    if task_name not in cls.heads:
+        has = ", ".join(TASKS[name].auto_name for name in cls.heads)
+        raise ValueError(f"{cls.class_prefix} has no {TASKS[task_name].auto_name}, it has {has}")
+    return CLASSES[class_names(cls, task_name)[0]]
+
+
+def find(name: str) -> type | None:
+    """The class with this public name, also in the `TF...` spelling; None if there is none."""
+    return CLASSES.get(name) or (CLASSES.get(name[2:]) if name.startswith("TF") else None)

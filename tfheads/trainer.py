@@ -1,0 +1,228 @@
+"""How a task model trains, evaluates and predicts inside `fit`, `evaluate` and `predict`.
+
+XLA compiles forward and backward into one function. The sum over replicas, the clipping and the update stay outside
+it, because XLA cannot compile a collective on every device: so compilation works under every strategy.
+"""
+
+from collections.abc import Mapping
+
+import keras
+import tensorflow as tf
+
+from tfheads import distribute, losses
+from tfheads.backbones import check_inputs
+from tfheads.outputs import ModelOutput
+
+
+class TaskTrainer:
+    """Mixin of `TaskModel`: compile, and the steps that Keras' loops run."""
+
+    def compile(
+        self,
+        optimizer="adamw",
+        loss=None,
+        metrics=None,
+        weighted_metrics=None,
+        loss_weights=None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: "bool | str" = "auto",
+        auto_scale_loss: bool = True,
+        gradient_accumulation_steps: int = 1,
+    ) -> None:
+        """Prepares the model for training.
+
+        Args:
+            optimizer: a Keras optimizer or its name.
+            loss: None for the task's own loss, which ignores labels of -100; or any Keras loss of (labels, logits).
+            metrics, weighted_metrics, loss_weights, run_eagerly, steps_per_execution, auto_scale_loss: as in Keras;
+                metrics see the labels as the logits do (moved by one place for causal language models) and ignore -100.
+            jit_compile: whether XLA compiles forward and backward; "auto" says yes unless `run_eagerly`.
+            gradient_accumulation_steps: each batch is divided into this many equal parts, one after another through
+                the model, before one update: the same result with less memory.
+
+        Raises:
+            ValueError: the model has no loss of its own and none is given, or `gradient_accumulation_steps` < 1.
+        """
+        if loss is None and not self.criteria:
+            raise ValueError(f"loss must be given: {type(self).__name__} has no head to train, got loss=None")
+        if gradient_accumulation_steps < 1:
+            raise ValueError(f"gradient_accumulation_steps must be at least 1, got {gradient_accumulation_steps}")
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=False,
+            auto_scale_loss=auto_scale_loss,
+        )
+        self.compiled_by_xla = bool(jit_compile) and not run_eagerly
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.has_own_loss = loss is None
+        if self.has_own_loss:
+            self._loss_tracker = losses.LossMean(len(self.criteria))
+        self._compiled_steps = {}
+        distribute.let_the_step_reduce(self.optimizer)
+
+    def get_compile_config(self) -> dict | None:
+        config = super().get_compile_config()
+        return config and {**config, "gradient_accumulation_steps": self.gradient_accumulation_steps}
+
+    def compile_from_config(self, config: dict) -> None:
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**config)
+        if getattr(self, "optimizer", None) is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    def train_step(self, data):
+        """One update: compiled gradients of each part of the batch, one sum over replicas, clip, update."""
+        inputs, labels, sample_weight = self.unpack(data)
+        parts = _divided((inputs, labels, sample_weight), self.gradient_accumulation_steps)
+        counts = distribute.sum_over_replicas(self._counts(inputs, labels, sample_weight))
+        totals, gradients, outputs = None, None, []
+        for part in parts:
+            output, total, gradient = self._compiled("train", self._forward_backward)(*part, counts)
+            outputs.append(output)
+            totals = total if totals is None else totals + total
+            gradients = gradient if gradients is None else [a + b for a, b in zip(gradients, gradient, strict=True)]
+        gradients = distribute.sum_over_replicas(gradients)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        self._track(totals, self._counts(inputs, labels, sample_weight))
+        outputs = {name: tf.concat([output[name] for output in outputs], 0) for name in outputs[0]}
+        return self._metrics(labels, outputs, sample_weight)
+
+    def test_step(self, data):
+        """Losses and metrics of one batch."""
+        inputs, labels, sample_weight = self.unpack(data)
+        output, totals = self._compiled("test", self._forward_loss)(inputs, labels, sample_weight)
+        self._track(totals, self._counts(inputs, labels, sample_weight))
+        return self._metrics(labels, output, sample_weight)
+
+    def predict_step(self, data):
+        """The outputs of one batch, without labels."""
+        inputs, _, _ = self.unpack(data, needs_labels=False)
+        return self._compiled("predict", self._forward)(inputs)
+
+    def unpack(self, data, needs_labels: bool = True) -> tuple[dict, object, object]:
+        """A batch as inputs, labels and sample weights; labels may be given apart or among the inputs.
+
+        Raises:
+            ValueError: no labels though they are needed, or inputs that the model cannot take.
+        """
+        inputs, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        inputs = dict(inputs) if isinstance(inputs, Mapping) else {"input_ids": inputs}
+        names = [name for criterion in self.criteria for name in criterion.label_names]
+        among_inputs = {name: inputs.pop(name) for name in names if name in inputs}
+        inputs = {name: value for name, value in inputs.items() if value is not None}
+        if labels is None and among_inputs:
+            labels = among_inputs
+        elif labels is not None and not isinstance(labels, Mapping) and self.has_own_loss:
+            labels = {names[0]: labels}
+        check_inputs(self.backbone, inputs, self.vocab_size)
+        if needs_labels and self.has_own_loss:
+            if labels is None:
+                raise ValueError(f"labels are missing: give (inputs, labels) or inputs with {names[0]!r}")
+            for criterion in self.criteria:
+                criterion.check(inputs, labels)
+        return inputs, labels, sample_weight
+
+    def get_metrics_result(self) -> dict:
+        logs = super().get_metrics_result()
+        if "loss" in logs and self.has_own_loss and self.reports_perplexity:
+            logs["perplexity"] = tf.exp(logs["loss"])
+        return logs
+
+    def _compiled(self, name, function):
+        """`function` compiled by XLA, made once for each name; as it is if the model runs without XLA."""
+        if not self.compiled_by_xla:
+            return function
+        if name not in self._compiled_steps:
+            self._compiled_steps[name] = tf.function(function, jit_compile=True, reduce_retracing=True)
+        return self._compiled_steps[name]
+
+    def _forward(self, inputs):
+        return self(inputs, training=False)
+
+    def _forward_loss(self, inputs, labels, sample_weight):
+        output = self(inputs, training=False)
+        return self._for_metrics(output), self._totals(inputs, labels, sample_weight, output, training=False)
+
+    def _forward_backward(self, inputs, labels, sample_weight, counts):
+        variables = [variable.value for variable in self.trainable_variables]
+        with tf.GradientTape() as tape:
+            output = self(inputs, training=True)
+            totals = self._totals(inputs, labels, sample_weight, output, training=True)
+            loss = self.optimizer.scale_loss(losses.mean(totals, counts))
+        gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return self._for_metrics(output), totals, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    def _for_metrics(self, output):
+        """The outputs that leave the compiled function: none unless a metric wants them, they may be large."""
+        wanted = self._compile_metrics is not None or not self.has_own_loss
+        return {"logits": output["logits"]} if wanted else {}
+
+    def _totals(self, inputs, labels, sample_weight, output, training):
+        """The loss totals, a float32 vector with an entry for each criterion."""
+        if self.has_own_loss:
+            return tf.stack([criterion.total(output, labels) for criterion in self.criteria])
+        loss = self.compute_loss(inputs, labels, output["logits"], sample_weight, training=training)
+        return tf.cast(loss, "float32")[None] * self._counts(inputs, labels, sample_weight)
+
+    def _counts(self, inputs, labels, sample_weight):
+        """How many labels the totals are over, a float32 vector with an entry for each criterion."""
+        if self.has_own_loss:
+            return tf.stack([criterion.count(labels) for criterion in self.criteria])
+        return tf.cast(tf.shape(keras.tree.flatten(inputs)[0])[:1], "float32")
+
+    def _track(self, totals, counts):
+        if self.has_own_loss:
+            self._loss_tracker.update_state(totals, counts)
+        else:
+            self._loss_tracker.update_state(totals[0] / counts[0], sample_weight=counts[0])
+
+    def _metrics(self, labels, output, sample_weight):
+        if self._compile_metrics is not None:
+            predicted = output["logits"]
+            if self.has_own_loss:
+                labels = self.criteria[0].targets(labels)
+                real = tf.cast(labels != losses.IGNORED, "float32")
+                sample_weight = real if sample_weight is None else real * sample_weight
+                labels = tf.where(labels != losses.IGNORED, labels, 0)
+            self._compile_metrics.update_state(labels, predicted, sample_weight=sample_weight)
+        return self.get_metrics_result()
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        """Weights exist already; Keras would run the first batch to make them, which some strategies cannot."""
+        if self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
+    _maybe_symbolic_build = _symbolic_build
+
+
+def _divided(batch, parts: int) -> list:
+    """A batch in equal parts along the rows.
+
+    Raises:
+        ValueError: the rows of the batch are known and cannot be divided evenly.
+    """
+    if parts == 1:
+        return [batch]
+    rows = keras.tree.flatten(batch[0])[0].shape[0]
+    if rows is not None and rows % parts:
+        raise ValueError(f"a batch of {rows} rows cannot be divided by gradient_accumulation_steps={parts}")
+
+    def cut(value, index):
+        if value is None:
+            return None
+        size = tf.shape(value)[0]
+        return value[size * index // parts : size * (index + 1) // parts]
+
+    return [keras.tree.map_structure(lambda value, at=index: cut(value, at), batch) for index in range(parts)]
+
+
+def output_of(entries: Mapping) -> ModelOutput:
+    """The model's output without the entries that are None."""
+    return ModelOutput((name, value) for name, value in entries.items() if value is not None)
