@@ -71,8 +71,12 @@ class TokenCrossEntropy:
 
 
 def mean(totals, counts):
-    """The loss: the sum over the criteria of total / count, 0 for a criterion without a real label."""
-    return ops.sum(ops.divide_no_nan(ops.stack(totals), ops.stack(counts)))
+    """The loss: the sum over the criteria of total / count, 0 for a criterion without a real label.
+
+    Args:
+        totals, counts: float32 vectors with an entry for each criterion.
+    """
+    return tf.reduce_sum(tf.math.divide_no_nan(totals, counts))
 
 
 @keras.saving.register_keras_serializable("tfheads")

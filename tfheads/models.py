@@ -122,8 +122,8 @@ class TaskModel(Pretrained, TaskTrainer, keras.Model):
     def _loss(self, inputs, labels, output):
         for criterion in self.criteria:
             criterion.check(inputs, labels)
-        totals = [criterion.total(output, labels) for criterion in self.criteria]
-        return losses.mean(totals, [criterion.count(labels) for criterion in self.criteria])
+        totals = tf.stack([criterion.total(output, labels) for criterion in self.criteria])
+        return losses.mean(totals, tf.stack([criterion.count(labels) for criterion in self.criteria]))
 
     def get_config(self) -> dict:
         policy = keras.saving.serialize_keras_object(self.dtype_policy)

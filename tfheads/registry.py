@@ -3,6 +3,8 @@
 import difflib
 import sys
 
+import keras
+
 FAMILIES: dict[str, type] = {}
 TASKS: dict[str, type] = {}
 CLASSES: dict[str, type] = {}
@@ -29,7 +31,7 @@ def family(model_type: str):
 
     def register(cls: type) -> type:
         cls.model_type = model_type
-        FAMILIES[model_type] = cls
+        FAMILIES[model_type] = keras.saving.register_keras_serializable("tfheads")(cls)
         module = sys.modules[cls.__module__]
         for name in cls.heads:
             named = TASKS[name].bind(cls, class_names(cls, name)[0])

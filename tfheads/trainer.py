@@ -92,14 +92,14 @@ class TaskTrainer:
         self.optimizer.apply(gradients, self.trainable_variables)
         self._track(totals, self._counts(inputs, labels, sample_weight))
         outputs = {name: tf.concat([output[name] for output in outputs], 0) for name in outputs[0]}
-        return self._metrics(labels, outputs, sample_weight)
+        return self._update_metrics(labels, outputs, sample_weight)
 
     def test_step(self, data):
         """Losses and metrics of one batch."""
         inputs, labels, sample_weight = self.unpack(data)
         output, totals = self._compiled("test", self._forward_loss)(inputs, labels, sample_weight)
         self._track(totals, self._counts(inputs, labels, sample_weight))
-        return self._metrics(labels, output, sample_weight)
+        return self._update_metrics(labels, output, sample_weight)
 
     def predict_step(self, data):
         """The outputs of one batch, without labels."""
@@ -140,7 +140,7 @@ class TaskTrainer:
         if not self.compiled_by_xla:
             return function
         if name not in self._compiled_steps:
-            self._compiled_steps[name] = tf.function(function, jit_compile=True, reduce_retracing=True)
+            self._compiled_steps[name] = tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
         return self._compiled_steps[name]
 
     def _forward(self, inputs):
@@ -183,7 +183,7 @@ class TaskTrainer:
         else:
             self._loss_tracker.update_state(totals[0] / counts[0], sample_weight=counts[0])
 
-    def _metrics(self, labels, output, sample_weight):
+    def _update_metrics(self, labels, output, sample_weight):
         if self._compile_metrics is not None:
             predicted = output["logits"]
             if self.has_own_loss:

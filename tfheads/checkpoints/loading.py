@@ -81,6 +81,7 @@ def plan_loading(model, tensors: Tensors) -> LoadPlan:
         )
     found = [replace(binding, names=tuple(actual[name] for name in binding.names)) for binding in found]
     _check_shapes(found, tensors)
+    copies = {name: source for name, source in copies.items() if name in table.copies and name in actual}
     return LoadPlan(
         tuple(found),
         tuple(variable for binding in new for variable in binding.variables),
