@@ -1,0 +1,93 @@
+"""The arithmetic and the protocol of the benchmarks; the measurements themselves are commands, not tests."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import environments, speed
+from benchmarks.peers import measuring, shapes
+
+
+def peer(arguments):
+    """A peer that does nothing, quickly."""
+    return lambda: 1.0, 10
+
+
+def lines(capsys) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_peer_prints_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["peer", "--task", "forward", "--repeats", "3"])
+    measuring.run(peer)
+    (summary,) = lines(capsys)
+    assert summary["parameters"] == 10
+    assert 0 <= summary["min_seconds"] <= summary["median_seconds"]
+    assert summary["first_result_seconds"] >= 0 and summary["peak_memory_gigabytes"] > 0
+
+
+def test_a_peer_answers_each_request(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["peer", "--on-request"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("go\ngo\n"))
+    measuring.run(peer)
+    ready, first, second, summary = lines(capsys)
+    assert ready == {"ready": True}
+    assert summary["min_seconds"] == min(first["seconds"], second["seconds"])
+
+
+def test_a_result_that_is_not_finite_stops_the_measurement(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["peer"])
+    with pytest.raises(ArithmeticError, match="nan"):
+        measuring.run(lambda arguments: (lambda: float("nan"), 10))
+
+
+def test_all_peers_get_the_same_tokens():
+    arguments = measuring.parser().parse_args(["--batch", "2", "--length", "7"])
+    ids = measuring.token_ids(arguments, 503)
+    assert ids.shape == (2, 7) and ids.min() >= 5 and ids.max() < 503
+    assert (ids == measuring.token_ids(arguments, 503)).all()
+
+
+def test_tiny_shapes_have_the_names_of_the_real_ones():
+    assert shapes.gpt2(True, 0.0).keys() == shapes.gpt2(False, 0.0).keys()
+    assert shapes.bert(True, 0.1).keys() == shapes.bert(False, 0.1).keys()
+
+
+def worker(name: str, seconds: list[float]) -> speed.Worker:
+    summary = {"parameters": 100_000_000, "first_result_seconds": 5.0, "peak_memory_gigabytes": 2.0}
+    return speed.Worker(name, process=None, log=Path(), seconds=seconds, summary=summary)
+
+
+def test_a_ratio_is_the_median_of_the_ratios_within_the_rounds():
+    assert speed.median_ratio([1.0, 2.0, 9.0], [2.0, 4.0, 9.0]) == 0.5
+    workers = {"tfheads": worker("tfheads", [1.0, 2.0, 9.0]), "KerasHub": worker("KerasHub", [2.0, 4.0, 9.0])}
+    rows = speed.table(speed.TASKS["train_step"], workers, {"XLA GFLOP/s": 100.0, "sum GB/s": 20.0}).splitlines()
+    assert rows[2].startswith("| tfheads | 2 | 1 | 1.00 | 5.0 | 2.0 |")
+    assert rows[3].startswith("| KerasHub | 4 | 2 | 0.50 |")
+
+
+def test_limits():
+    reached = {"TensorFlow GFLOP/s": 50.0, "XLA GFLOP/s": 100.0, "sum GB/s": 20.0, "XLA vector x matrix GB/s": 10.0}
+    parameters = 100_000_000
+    assert speed.limit_seconds(speed.TASKS["train_step"], parameters, reached) == pytest.approx(6 * 512 / 1000)
+    assert speed.limit_seconds(speed.TASKS["forward"], parameters, reached) == pytest.approx(2 * 512 / 1000)
+    assert speed.limit_seconds(speed.TASKS["generate_1"], parameters, reached) == pytest.approx(64 * 0.4 / 20)
+
+
+def test_a_peer_that_ends_is_named(tmp_path):
+    log = tmp_path / "peer.log"
+    log.write_text("Traceback\nValueError: no model\n")
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"], stdout=subprocess.PIPE, text=True)
+    with pytest.raises(RuntimeError, match="Example ended with code 3: ValueError: no model"):
+        speed.Worker("Example", process, log).read("ready")
+
+
+def test_a_folder_without_the_environment_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setenv(environments.FOLDER_VARIABLE, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="torch/bin/python"):
+        environments.interpreter("torch")
+    assert environments.interpreter("project") == Path(sys.executable)
