@@ -12,6 +12,7 @@ from tfheads import losses
 from tfheads.backbones import check_inputs, config_from_dict, config_to_dict
 from tfheads.checkpoints.initialisation import initialise
 from tfheads.checkpoints.pretrained import Pretrained
+from tfheads.generation.generate import Generates
 from tfheads.layers.part import dtype_scope, weights_are_awaited, weights_follow
 from tfheads.outputs import ModelOutput
 from tfheads.registry import named_class, task
@@ -148,7 +149,10 @@ class TaskModel(Pretrained, TaskTrainer, keras.Model):
 
     @classmethod
     def _class_for(cls, config) -> type:
-        return named_class(config, cls.task) if cls.family is None else cls
+        if cls.family is None:
+            return named_class(config, cls.task)
+        cls._check_family(config)
+        return cls
 
 
 def as_tensor(name: str, value):
@@ -176,7 +180,7 @@ class BareModel(TaskModel):
 
 
 @task("causal-lm")
-class ForCausalLM(TaskModel):
+class ForCausalLM(Generates, TaskModel):
     """Language model that predicts the next token."""
 
     auto_name, suffix = "AutoModelForCausalLM", "ForCausalLM"

@@ -49,19 +49,17 @@ def class_names(family_class: type, task_name: str) -> tuple[str, ...]:
     return family_class.class_names.get(task_name, default)
 
 
-def family_of(config) -> type:
-    """The backbone class for a transformers config.
+def family_of(model_type: str) -> type:
+    """The backbone class of a `model_type`.
 
     Raises:
-        ValueError: no family has the config's `model_type`; names the nearest one.
+        ValueError: there is none; names the nearest one.
     """
-    if config.model_type not in FAMILIES:
-        near = difflib.get_close_matches(config.model_type, FAMILIES, n=1, cutoff=0.0)
-        raise ValueError(
-            f"model_type {config.model_type!r} is not supported; the nearest supported one is {near[0]!r}, "
-            f"all are {', '.join(sorted(FAMILIES))}"
-        )
-    return FAMILIES[config.model_type]
+    if model_type not in FAMILIES:
+        near = difflib.get_close_matches(model_type, FAMILIES, n=1, cutoff=0.0)[0]
+        known = ", ".join(sorted(FAMILIES))
+        raise ValueError(f"model_type {model_type!r} is not supported, the nearest is {near!r}; supported are {known}")
+    return FAMILIES[model_type]
 
 
 def named_class(config, task_name: str) -> type:
@@ -70,7 +68,7 @@ def named_class(config, task_name: str) -> type:
     Raises:
         ValueError: the family is not supported, or has no such task; names the tasks it has.
     """
-    cls = family_of(config)
+    cls = family_of(config.model_type)
     if task_name not in cls.heads:
         has = ", ".join(TASKS[name].auto_name for name in cls.heads)
         raise ValueError(f"{cls.class_prefix} has no {TASKS[task_name].auto_name}, it has {has}")

@@ -110,6 +110,7 @@ class Stack(Part):
         if state is None:
             filled, key_positions, queries = real, positions, ops.arange(time)
         else:
+            slot = ops.convert_to_tensor(slot, "int32")
             real = ops.ones((batch, time), "bool") if real is None else real
             filled = ops.slice_update(state.filled, (0, slot), real)
             new_positions = ops.broadcast_to(ops.cast(positions, "int32"), (batch, time))

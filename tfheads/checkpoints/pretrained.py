@@ -1,0 +1,164 @@
+"""`from_pretrained`, `save_pretrained` and `push_to_hub` of every model."""
+
+import json
+import logging
+import math
+import tempfile
+from pathlib import Path
+
+import transformers
+
+from tfheads.checkpoints.atomic import finish_interrupted_save, replaced_directory
+from tfheads.checkpoints.loading import LoadPlan, load
+from tfheads.checkpoints.saving import write_checkpoint
+from tfheads.checkpoints.tensor_files import TensorFiles, open_tensors
+from tfheads.layers.part import weights_follow
+from tfheads.registry import family_of
+
+logger = logging.getLogger("tfheads")
+
+
+class Pretrained:
+    """Mixin of `TaskModel`: checkpoints in and out."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str,
+        *,
+        dtype=None,
+        config: transformers.PreTrainedConfig | None = None,
+        seed: int | None = None,
+        revision: str | None = None,
+        token: "str | bool | None" = None,
+        cache_dir: str | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        **overrides,
+    ):
+        """Loads a checkpoint in Hugging Face's format.
+
+        Args:
+            pretrained_model_name_or_path: a directory, or the id of a repository on the Hub.
+            dtype: a Keras dtype policy such as "bfloat16" or "mixed_bfloat16", to which the weights are cast;
+                "auto" keeps the checkpoint's; None takes Keras' global policy.
+            config: used in place of the checkpoint's config.json.
+            seed: for the weights of a head that the checkpoint lacks.
+            revision, token, cache_dir, local_files_only, force_download: as in huggingface_hub.
+            overrides: config values to replace, such as `num_labels=3` or `id2label={...}`.
+
+        Raises:
+            ValueError: the checkpoint is of another architecture, damaged, or has missing or unexpected tensors.
+            FileNotFoundError: there is no such checkpoint.
+        """
+        from tfheads.checkpoints import hub
+
+        directory = hub.resolve(
+            str(pretrained_model_name_or_path),
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        finish_interrupted_save(directory)
+        config = read_config(directory, **overrides) if config is None else config
+        config._name_or_path = str(pretrained_model_name_or_path)
+        named = cls._class_for(config)
+        with open_tensors(directory) as tensors:
+            policy = stored_dtype(tensors) if dtype == "auto" else dtype
+            with weights_follow():
+                model = named(config, dtype=policy)
+            plan = load(model, tensors, seed=seed)
+        if Path(directory, "generation_config.json").is_file():
+            model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
+        _report(model, plan)
+        return model
+
+    def save_pretrained(
+        self, save_directory: str, *, max_shard_size: "int | str" = "5GB", tokenizer=None, card: str | None = None
+    ) -> None:
+        """Writes the model in Hugging Face's format, so that it appears whole or not at all.
+
+        Args:
+            save_directory: made if it does not exist; files that do not belong to the save are kept.
+            max_shard_size: the weights are divided into files of at most this size.
+            tokenizer: saved beside the model if given.
+            card: text of the model card (README.md); None writes a short one unless there is one by another hand.
+
+        Raises:
+            OSError: the disk is full or not writable; what was there before stays as it was.
+        """
+        with replaced_directory(save_directory) as staging:
+            write_checkpoint(self, Path(staging), max_shard_size)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(staging)
+            from tfheads.checkpoints.model_card import write_model_card
+
+            write_model_card(self, staging, save_directory, card)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Upload model trained with tfheads",
+        private: bool | None = None,
+        token: "str | bool | None" = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        max_shard_size: "int | str" = "5GB",
+        tokenizer=None,
+        card: str | None = None,
+    ) -> str:
+        """Saves the model and uploads it to the Hub; makes the repository if needed.
+
+        Returns:
+            The address of the commit.
+        """
+        from tfheads.checkpoints import hub
+
+        with tempfile.TemporaryDirectory() as directory:
+            self.save_pretrained(directory, max_shard_size=max_shard_size, tokenizer=tokenizer, card=card)
+            return hub.upload(
+                directory,
+                repo_id,
+                commit_message=commit_message,
+                private=private,
+                token=token,
+                revision=revision,
+                create_pr=create_pr,
+            )
+
+
+def read_config(directory: str, **overrides) -> transformers.PreTrainedConfig:
+    """The config of a checkpoint, with values replaced.
+
+    Raises:
+        FileNotFoundError: there is no config.json.
+        ValueError: it is not JSON, has no `model_type`, or one that tfheads does not support.
+    """
+    path = Path(directory, "config.json")
+    if not path.is_file():
+        raise FileNotFoundError(f"{directory} has no config.json, so it is no checkpoint in Hugging Face's format")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(values, dict) or not isinstance(values.get("model_type"), str):
+        raise ValueError(f"{path} has no model_type, so the architecture is not known")
+    family_of(values["model_type"])
+    return transformers.AutoConfig.from_pretrained(directory, **overrides)
+
+
+def stored_dtype(tensors: TensorFiles) -> str:
+    """The dtype policy of a checkpoint: the dtype of its largest tensor."""
+    return str(tensors.dtype(max(tensors.names(), key=lambda name: math.prod(tensors.shape(name)))))
+
+
+def _report(model, plan: LoadPlan) -> None:
+    """Says once which head is new or left out."""
+    name = type(model).__name__
+    if plan.new:
+        logger.warning("%s: the checkpoint has no head for this task, so the head is new and must be trained", name)
+    elif plan.dropped:
+        logger.info("%s: left out %d tensors of the checkpoint's other heads", name, len(plan.dropped))

@@ -1,0 +1,49 @@
+"""From a model's variables to a checkpoint that PyTorch's transformers loads."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tfheads.checkpoints.safetensors_files import TensorSource, write_shards
+from tfheads.checkpoints.tables import Binding, Table
+
+
+def tensor_sources(model) -> Iterator[TensorSource]:
+    """Every tensor of the checkpoint, under transformers' names, its values read when it is written."""
+    table: Table = model.family.table(model.config)
+    base = "" if model.task == "base" else f"{model.family.checkpoint_prefix}."
+    sources = [source for binding in table.bindings(model, base) for source in _sources(binding)]
+    yield from sources
+    named = {source.name: source for source in sources}
+    for name, original in table.echoes.items():
+        source = named.get(original.replace("{base}", base))
+        if source is not None:
+            yield TensorSource(name, source.shape, source.dtype, source.read)
+
+
+def write_checkpoint(model, directory: Path, max_shard_size: "int | str" = "5GB") -> list[str]:
+    """Writes weights, config.json and, for models that generate, generation_config.json; returns the file names."""
+    files = write_shards(tensor_sources(model), directory, max_shard_size)
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    config.dtype = str(model.backbone.token_table.dtype)
+    (directory / "config.json").write_text(config.to_json_string(), encoding="utf-8")
+    files.append("config.json")
+    if model.backbone.causal:
+        model.generation_config.save_pretrained(directory)
+        files.append("generation_config.json")
+    return files
+
+
+def _sources(binding: Binding) -> Iterator[TensorSource]:
+    outlines = [np.broadcast_to(np.float32(0), variable.shape) for variable in binding.variables]
+    dtype = np.dtype(binding.variables[0].value.dtype.as_numpy_dtype)
+    for index, outline in enumerate(binding.operation.to_tensors(outlines)):
+
+        def read(index=index):
+            values = [variable.numpy() for variable in binding.variables]
+            return np.ascontiguousarray(binding.operation.to_tensors(values)[index])
+
+        yield TensorSource(binding.names[index], outline.shape, dtype, read)

@@ -1,0 +1,1 @@
+"""Generation: one loop for all families."""
