@@ -156,7 +156,7 @@ class TensorFiles:
         return self.read_header(path, file)
 
     def _open_shards(self, index: Path) -> None:
-        weight_map = _read_index(index)
+        weight_map = read_index(index)
         for shard in dict.fromkeys(weight_map.values()):
             path = index.parent / shard
             if not path.is_file():
@@ -254,7 +254,8 @@ def parse_json_object(text: bytes) -> dict:
     return value
 
 
-def _read_index(path: Path) -> dict[str, str]:
+def read_index(path: Path) -> dict[str, str]:
+    """Reads which shard holds which tensor; raises ValueError if the index is malformed or a shard lies elsewhere."""
     try:
         index = parse_json_object(path.read_bytes())
         weight_map = index.get("weight_map")
