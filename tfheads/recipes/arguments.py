@@ -1,0 +1,178 @@
+"""The arguments of the recipes, named as in Hugging Face's run_clm.py, run_mlm.py and TrainingArguments."""
+
+import dataclasses
+from typing import Literal
+
+from tfheads.recipes.command_line import argument
+
+
+@dataclasses.dataclass(kw_only=True)
+class ModelArguments:
+    """Which model, and from what weights."""
+
+    model_name_or_path: str | None = argument(None, "checkpoint to start from: a directory or an id on the Hub")
+    model_type: str | None = argument(None, "family of a model with new weights, such as gpt2 or bert")
+    config_name: str | None = argument(None, "directory or Hub id of the config of a model with new weights")
+    config_overrides: dict[str, object] = argument({}, "config values to replace, such as n_layer=4,n_embd=256")
+    tokenizer_name: str | None = argument(None, "directory or Hub id of the tokenizer; default: the model's")
+    cache_dir: str | None = argument(None, "where downloads from the Hub are kept; default: the usual cache")
+    model_revision: str = argument("main", "branch, tag or commit of the checkpoint")
+    token: str | None = argument(None, "Hub token for private models; default: the one of `hf auth login`", secret=True)
+
+    def __post_init__(self):
+        sources = [self.model_name_or_path, self.model_type, self.config_name]
+        if sum(source is not None for source in sources) == 0:
+            raise ValueError("give model_name_or_path (a checkpoint), or model_type or config_name (new weights)")
+        if self.model_name_or_path and (self.config_name or self.config_overrides):
+            given = "config_name" if self.config_name else "config_overrides"
+            raise ValueError(f"{given} is for models with new weights, it cannot go with model_name_or_path")
+        if self.tokenizer_name is None and self.model_name_or_path is None and self.config_name is None:
+            raise ValueError("tokenizer_name must be given for a model_type, which says nothing about the tokenizer")
+
+
+@dataclasses.dataclass(kw_only=True)
+class DataArguments:
+    """Which text, and how it is divided."""
+
+    dataset_name: str | None = argument(None, "dataset of the Hub, or a directory written by Dataset.save_to_disk")
+    dataset_config_name: str | None = argument(None, "configuration of the dataset, such as wikitext-2-raw-v1")
+    train_file: list[str] | None = argument(None, "text, JSON lines, CSV or parquet: files, a pattern or a folder")
+    validation_file: list[str] | None = argument(None, "files to evaluate on, as in train_file")
+    text_column: str | None = argument(None, "column with the text, dots for nested ones (answers.text)")
+    keep_linebreaks: bool = argument(True, "whether lines of .txt files keep their line break")
+    streaming: bool = argument(False, "read the corpus while training; needs max_steps")
+    validation_split_percentage: float = argument(
+        5, "percent of the training text to evaluate on if there is no validation set", at_least=0, below=100
+    )
+    max_train_samples: int | None = argument(None, "use only this many rows of the training text", at_least=1)
+    max_eval_samples: int | None = argument(None, "use only this many rows of the evaluation text", at_least=1)
+    preprocessing_num_workers: int | None = argument(None, "processes that tokenise", also=["num_proc"], at_least=1)
+    overwrite_cache: bool = argument(False, "tokenise again although the cache holds the result")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.dataset_name is None and self.train_file is None and self.validation_file is None:
+            raise ValueError("give dataset_name, or train_file / validation_file")
+        if self.dataset_name is not None and (self.train_file or self.validation_file):
+            raise ValueError("give either dataset_name or train_file / validation_file, not both")
+
+
+@dataclasses.dataclass(kw_only=True)
+class TrainingArguments:
+    """How the model is trained, evaluated, tracked and saved."""
+
+    output_dir: str = argument("", "where the model, the results and the checkpoints are written")
+    overwrite_output_dir: bool = argument(False, "train from the start although output_dir holds a run")
+    resume_from_checkpoint: str | None = argument(
+        None, "checkpoint directory to continue from; default: the newest in output_dir"
+    )
+    do_train: bool = argument(False, "whether to train")
+    do_eval: bool = argument(False, "whether to evaluate at the end")
+    seed: int = argument(42, "of new weights, dropout, masks and the order of the data", at_least=0)
+    data_seed: int | None = argument(None, "of masks and the order of the data; default: seed", at_least=0)
+
+    per_device_train_batch_size: int = argument(8, "rows of a batch on each device", at_least=1)
+    per_device_eval_batch_size: int = argument(8, "rows of an evaluation batch on each device", at_least=1)
+    gradient_accumulation_steps: int = argument(1, "batches of per_device_train_batch_size for one update", at_least=1)
+    num_train_epochs: float = argument(3.0, "passes over the training data", above=0)
+    max_steps: int = argument(-1, "updates in all, instead of num_train_epochs; -1 for no limit", at_least=-1)
+    learning_rate: float = argument(5e-5, "highest learning rate", at_least=0)
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = argument(
+        "linear", "course of the learning rate after the warm-up"
+    )
+    warmup_ratio: float = argument(0.0, "part of the steps in which the learning rate rises", at_least=0, at_most=1)
+    warmup_steps: int = argument(0, "steps in which it rises, instead of warmup_ratio", at_least=0)
+    weight_decay: float = argument(0.0, "AdamW's decay, on matrices only", at_least=0)
+    adam_beta1: float = argument(0.9, "AdamW's mean of gradients", at_least=0, below=1)
+    adam_beta2: float = argument(0.999, "AdamW's mean of squared gradients", at_least=0, below=1)
+    adam_epsilon: float = argument(1e-8, "AdamW's epsilon", above=0)
+    max_grad_norm: float = argument(1.0, "gradients are clipped to this norm; 0 for no clipping", at_least=0)
+    bf16: bool = argument(False, "compute in bfloat16, keep float32 weights (mixed_bfloat16)")
+    fp16: bool = argument(False, "compute in float16 with a scaled loss, keep float32 weights (mixed_float16)")
+    jit_compile: bool = argument(True, "compile forward and backward with XLA", also=["xla"])
+    steps_per_execution: int = argument(1, "steps that run before Python sees the results", at_least=1)
+    strategy: Literal["one_device", "mirrored"] = argument("one_device", "tf.distribute strategy over the GPUs")
+
+    logging_steps: int = argument(500, "steps between two entries of the log", at_least=1)
+    eval_strategy: Literal["no", "steps", "epoch"] = argument(
+        "no", "when to evaluate while training", also=["evaluation_strategy"]
+    )
+    eval_on_start: bool = argument(False, "whether to evaluate before the first step")
+    eval_steps: int | None = argument(None, "steps between evaluations; default: logging_steps", at_least=1)
+    save_strategy: Literal["no", "steps", "epoch"] = argument("steps", "when to save the state of the training")
+    save_steps: int = argument(500, "steps between saved states", at_least=1)
+    save_total_limit: int | None = argument(None, "how many saved states are kept; default: all", at_least=1)
+    report_to: list[Literal["none", "wandb", "tensorboard", "all"]] = argument(["none"], "trackers that get the log")
+    run_name: str | None = argument(None, "name of the run in Weights & Biases; default: output_dir's last part")
+
+    push_to_hub: bool = argument(False, "upload the model to the Hub while training and at the end")
+    hub_model_id: str | None = argument(
+        None, "repository, such as me/my-model; default: output_dir's last part", also=["push_to_hub_model_id"]
+    )
+    hub_strategy: Literal["end", "every_save"] = argument("every_save", "when to upload")
+    hub_token: str | None = argument(
+        None, "token for the upload; default: the one of `hf auth login`", also=["push_to_hub_token"], secret=True
+    )
+    hub_private_repo: bool | None = argument(None, "whether a new repository is private")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.output_dir:
+            raise ValueError("output_dir must be given: the directory for the model and the results")
+        if not (self.do_train or self.do_eval):
+            raise ValueError("there is nothing to do: set do_train or do_eval")
+        if self.bf16 and self.fp16:
+            raise ValueError("give bf16 or fp16, not both")
+        if self.max_steps == 0:
+            raise ValueError("max_steps must be at least 1, or -1 for no limit, got 0")
+        if self.warmup_ratio and self.warmup_steps:
+            raise ValueError("give warmup_ratio or warmup_steps, not both")
+        if self.streaming and self.do_train and self.max_steps < 0:
+            raise ValueError("max_steps must be given with streaming, as the length of the corpus is not known")
+        if self.hub_model_id and not self.push_to_hub:
+            raise ValueError("hub_model_id is given but push_to_hub is not set")
+
+    @property
+    def policy(self) -> str:
+        """Keras' dtype policy."""
+        return "mixed_bfloat16" if self.bf16 else "mixed_float16" if self.fp16 else "float32"
+
+    def public(self) -> dict:
+        """All arguments as plain values, without tokens: what may go into logs and files."""
+        secret = {field.name for field in dataclasses.fields(self) if field.metadata["secret"]}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in secret}
+
+
+@dataclasses.dataclass(kw_only=True)
+class CausalRowArguments:
+    """How the text is cut into rows."""
+
+    block_size: int | None = argument(
+        None, "tokens of a row; default: what the model has positions for, at most 1024", at_least=2
+    )
+    keep_documents_apart: bool = argument(False, "whether a row never crosses from one document to the next")
+
+
+@dataclasses.dataclass(kw_only=True)
+class MaskedRowArguments:
+    """How the text is cut into rows and masked."""
+
+    max_seq_length: int | None = argument(
+        None,
+        "tokens of a row; default: what the model has positions for, at most 1024",
+        also=["block_size"],
+        at_least=4,
+    )
+    line_by_line: bool = argument(False, "whether each row of the text stays a row, cut at max_seq_length")
+    mlm_probability: float = argument(0.15, "part of the tokens to predict", above=0, below=1)
+    whole_word_mask: bool = argument(False, "whether all pieces of a word are masked together")
+
+
+@dataclasses.dataclass(kw_only=True)
+class CausalLanguageModellingArguments(CausalRowArguments, TrainingArguments, DataArguments, ModelArguments):
+    """Trains a model to predict the next token: with new weights or from a checkpoint, on any text."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class MaskedLanguageModellingArguments(MaskedRowArguments, TrainingArguments, DataArguments, ModelArguments):
+    """Trains a model to fill masked tokens: with new weights or from a checkpoint, on any text."""
