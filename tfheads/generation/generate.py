@@ -67,6 +67,7 @@ class Generates:
 
     def _new_tokens(self, packed, lengths, asked: Settings, seed, jit_compile) -> np.ndarray:
         width, capacity = bucket(packed.shape[1]), bucket(asked.max_new_tokens)
+        width = min(width, self.backbone.length_limit or width)  # there are no positions for more
         packed = np.pad(packed, ((0, 0), (0, width - packed.shape[1])))
         tokens = self._decoder(asked.do_sample, jit_compile)(
             tf.constant(packed), tf.constant(lengths), _options(asked, seed), capacity

@@ -1,0 +1,21 @@
+"""Models whose weights follow from their names, as those of the stored reference outputs do."""
+
+import numpy as np
+import transformers
+
+import tfheads
+from tests.fixtures.weights import weight
+
+
+def rebuilt(class_name: str, config: dict, **changes):
+    """The model of this public name with the weights that PyTorch's had when the fixtures were made."""
+    cls = getattr(tfheads, class_name)
+    model = cls.from_config(transformers.AutoConfig.for_model(cls.family.model_type, **{**config, **changes}))
+    base = "" if model.task == "base" else f"{cls.family.checkpoint_prefix}."
+    for binding in cls.family.table(model.config).bindings(model, base):
+        outlines = [np.broadcast_to(np.float32(0), variable.shape) for variable in binding.variables]
+        shapes = [outline.shape for outline in binding.operation.to_tensors(outlines)]
+        tensors = [weight(name, shape) for name, shape in zip(binding.names, shapes, strict=True)]
+        for variable, value in zip(binding.variables, binding.operation.to_variables(tensors), strict=True):
+            variable.assign(np.asarray(value))
+    return model

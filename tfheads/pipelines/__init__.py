@@ -1,0 +1,81 @@
+"""Pipelines: strings in, dictionaries out, one file for each task."""
+
+import difflib
+
+import transformers
+
+from tfheads import registry
+from tfheads.checkpoints.pretrained import read_config
+from tfheads.models import TaskModel
+from tfheads.pipelines.base import Pipeline
+from tfheads.pipelines.fill_mask import FillMaskPipeline
+from tfheads.pipelines.text_generation import TextGenerationPipeline
+
+PIPELINES: dict[str, type[Pipeline]] = {cls.task: cls for cls in (TextGenerationPipeline, FillMaskPipeline)}
+
+
+def pipeline(
+    task: str | None = None,
+    model: "str | TaskModel | None" = None,
+    tokenizer: "str | transformers.PreTrainedTokenizerBase | None" = None,
+    *,
+    batch_size: int = 8,
+    dtype=None,
+    revision: str | None = None,
+    token: "str | bool | None" = None,
+    model_kwargs: dict | None = None,
+    **options,
+) -> Pipeline:
+    """A model with its tokenizer, ready to be called with strings; as in transformers.
+
+    Args:
+        task: "text-generation" or "fill-mask"; None takes that of the model or of the class that config.json names.
+        model: a directory, the id of a repository on the Hub, or a model of tfheads.
+        tokenizer: likewise; None takes the one beside the model.
+        batch_size: how many strings go through the model at once.
+        dtype: a Keras dtype policy for a model that is loaded.
+        revision, token: as in `from_pretrained`.
+        model_kwargs: more arguments of `from_pretrained`.
+        options: defaults for the options of each call, such as `top_k` or `max_new_tokens`.
+
+    Raises:
+        ValueError: an unknown task or option, no model, a model of another task, no tokenizer.
+    """
+    if model is None:
+        raise ValueError("model is needed: a directory, the id of a repository on the Hub, or a model of tfheads")
+    hub = {"revision": revision, "token": token}
+    cls = PIPELINES[_checked(task) if task is not None else _task_of(model, hub)]
+    if not isinstance(model, TaskModel):
+        load = registry.TASKS[cls.model_task].from_pretrained
+        tokenizer = model if tokenizer is None else tokenizer
+        model = load(str(model), dtype=dtype, **hub, **(model_kwargs or {}))
+    elif tokenizer is None and getattr(model.config, "_name_or_path", ""):
+        tokenizer = model.config._name_or_path
+    if tokenizer is None:
+        raise ValueError("tokenizer is needed with a model that was not loaded from a checkpoint")
+    if not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(tokenizer), **hub)
+    return cls(model, tokenizer, batch_size=batch_size, **options)
+
+
+def _checked(task: str) -> str:
+    if task not in PIPELINES:
+        near = difflib.get_close_matches(str(task), PIPELINES, n=1, cutoff=0.0)[0]
+        raise ValueError(f"task {task!r} is not known, the nearest is {near!r}; known are {', '.join(PIPELINES)}")
+    return task
+
+
+def _task_of(model, hub: dict) -> str:
+    """The pipeline that fits a model, or the class that a checkpoint was saved from."""
+    if isinstance(model, TaskModel):
+        name, model_task = type(model).__name__, model.task
+    else:
+        from tfheads.checkpoints.hub import resolve
+
+        architectures = read_config(resolve(str(model), **hub)).architectures or [None]
+        found = registry.find(architectures[0]) if architectures[0] else None
+        name, model_task = architectures[0], getattr(found, "task", None)
+    for task, cls in PIPELINES.items():
+        if cls.model_task == model_task:
+            return task
+    raise ValueError(f"task is needed: there is no pipeline for {name}; known are {', '.join(PIPELINES)}")
