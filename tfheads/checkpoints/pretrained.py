@@ -8,8 +8,10 @@ from pathlib import Path
 
 import transformers
 
-from tfheads.checkpoints.atomic import finish_interrupted_save, replaced_directory
+from tfheads.checkpoints import hub
+from tfheads.checkpoints.atomic import replaced_directory
 from tfheads.checkpoints.loading import LoadPlan, load
+from tfheads.checkpoints.model_card import card_of, write_model_card
 from tfheads.checkpoints.saving import write_checkpoint
 from tfheads.checkpoints.tensor_files import TensorFiles, open_tensors
 from tfheads.layers.part import weights_follow
@@ -51,8 +53,6 @@ class Pretrained:
             ValueError: the checkpoint is of another architecture, damaged, or has missing or unexpected tensors.
             FileNotFoundError: there is no such checkpoint.
         """
-        from tfheads.checkpoints import hub
-
         directory = hub.resolve(
             str(pretrained_model_name_or_path),
             revision=revision,
@@ -61,7 +61,6 @@ class Pretrained:
             local_files_only=local_files_only,
             force_download=force_download,
         )
-        finish_interrupted_save(directory)
         config = read_config(directory, **overrides) if config is None else config
         config._name_or_path = str(pretrained_model_name_or_path)
         named = cls._class_for(config)
@@ -93,8 +92,6 @@ class Pretrained:
             write_checkpoint(self, Path(staging), max_shard_size)
             if tokenizer is not None:
                 tokenizer.save_pretrained(staging)
-            from tfheads.checkpoints.model_card import write_model_card
-
             write_model_card(self, staging, save_directory, card)
 
     def push_to_hub(
@@ -115,8 +112,7 @@ class Pretrained:
         Returns:
             The address of the commit.
         """
-        from tfheads.checkpoints import hub
-
+        card = card_of(self, repo_id) if card is None else card
         with tempfile.TemporaryDirectory() as directory:
             self.save_pretrained(directory, max_shard_size=max_shard_size, tokenizer=tokenizer, card=card)
             return hub.upload(
