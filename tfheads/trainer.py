@@ -197,7 +197,8 @@ class TaskTrainer:
     def _symbolic_build(self, iterator=None, data_batch=None):
         """Weights exist already; Keras would run the first batch to make them, which some strategies cannot."""
         if self.optimizer is not None and not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
 
     _maybe_symbolic_build = _symbolic_build
 

@@ -1,0 +1,215 @@
+"""AdamW as PyTorch computes it, with decay on matrices only, and the two ways of making it with a schedule."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from tfheads.schedules import Polynomial, WarmUpSchedule, create_schedule
+
+
+@keras.saving.register_keras_serializable("tfheads")
+class AdamW(keras.optimizers.AdamW):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019) on variables of two or more axes.
+
+    Norms and biases do not decay. It differs from Keras' own in three more points: epsilon is added where PyTorch adds
+    it; the update of a variable is one operation, not ten; and moments of float16 or bfloat16 variables are float32,
+    because `beta_2` rounds to 1 in these types and no weight would ever move.
+
+    Args:
+        learning_rate: a number or a `LearningRateSchedule`.
+        weight_decay: the part of a weight that is taken away by each update, times the learning rate.
+        kwargs: as in `keras.optimizers.AdamW`, and `excluded_from_weight_decay`: places of further variables, in the
+            order of `model.trainable_variables`, that do not decay (written by `get_config`).
+    """
+
+    def __init__(self, learning_rate=5e-5, weight_decay=0.0, epsilon=1e-8, excluded_from_weight_decay=(), **kwargs):
+        if isinstance(learning_rate, int):
+            learning_rate = float(learning_rate)
+        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, epsilon=epsilon, **kwargs)
+        self._excluded_places = set(excluded_from_weight_decay)
+        self._excluded_keys = frozenset()  # not the variables themselves: Keras would save them with the optimizer
+        self._excluded_names = ()
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None) -> None:
+        """Leaves variables out of the decay, besides norms and biases; each call replaces the one before.
+
+        May be called before and after the optimizer is built, but not while a compiled training step is in use, and is
+        kept in `.keras` files.
+
+        Args:
+            var_list: variables of the model.
+            var_names: texts; a variable whose name holds one of them does not decay.
+        """
+        self._excluded_keys = frozenset(self._var_key(variable) for variable in var_list or ())
+        self._excluded_names = tuple(var_names or ())
+        self._excluded_places = set()
+        if self.built:
+            self._place_excluded(self._trainable_variables)
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._place_excluded(variables)
+
+    def _place_excluded(self, variables):
+        for place, variable in enumerate(variables):
+            if self._var_key(variable) in self._excluded_keys or any(
+                name in variable.name for name in self._excluded_names
+            ):
+                self._excluded_places.add(place)
+
+    def add_variable(self, shape, initializer="zeros", dtype=None, **kwargs):
+        if dtype in ("float16", "bfloat16"):
+            dtype = "float32"
+        return super().add_variable(shape, initializer=initializer, dtype=dtype, **kwargs)
+
+    def _use_weight_decay(self, variable) -> bool:
+        return len(variable.shape) >= 2 and self._get_variable_index(variable) not in self._excluded_places
+
+    def _apply_weight_decay(self, variables):
+        """Nothing: `update_step` does it."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Decays and updates one variable."""
+        if self.weight_decay and self._use_weight_decay(variable):
+            kept = 1.0 - tf.cast(learning_rate, "float32") * self.weight_decay
+            variable.assign(variable * tf.cast(kept, variable.dtype))
+        if self.amsgrad:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        index = self._get_variable_index(variable)
+        moment, velocity = self._momentums[index].value, self._velocities[index].value
+        gradient = tf.cast(tf.convert_to_tensor(gradient), moment.dtype)
+        step = tf.cast(self.iterations + 1, "float32")
+        beta_1_power, beta_2_power = self.beta_1**step, self.beta_2**step
+        # The operation adds epsilon before it corrects the bias of the velocity, PyTorch afterwards.
+        epsilon = self.epsilon * tf.sqrt(1.0 - beta_2_power)
+        if variable.dtype == moment.dtype:
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=moment.handle,
+                v=velocity.handle,
+                beta1_power=tf.cast(beta_1_power, moment.dtype),
+                beta2_power=tf.cast(beta_2_power, moment.dtype),
+                lr=tf.cast(learning_rate, moment.dtype),
+                beta1=tf.constant(self.beta_1, moment.dtype),
+                beta2=tf.constant(self.beta_2, moment.dtype),
+                epsilon=tf.cast(epsilon, moment.dtype),
+                grad=gradient,
+            )
+            return
+        moment.assign_add((gradient - moment) * (1.0 - self.beta_1))
+        velocity.assign_add((tf.square(gradient) - velocity) * (1.0 - self.beta_2))
+        rate = tf.cast(learning_rate, "float32") * tf.sqrt(1.0 - beta_2_power) / (1.0 - beta_1_power)
+        change = rate * moment / (tf.sqrt(velocity) + epsilon)
+        variable.assign(tf.cast(tf.cast(variable, "float32") - change, variable.dtype))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "excluded_from_weight_decay": sorted(self._excluded_places)}
+
+
+def create_optimizer(
+    learning_rate: float = 5e-5,
+    *,
+    num_train_steps: int | None = None,
+    warmup_ratio: float = 0.0,
+    warmup_steps: int = 0,
+    lr_scheduler_type: str = "linear",
+    lr_scheduler_kwargs: dict | None = None,
+    weight_decay: float = 0.0,
+    adam_beta1: float = 0.9,
+    adam_beta2: float = 0.999,
+    adam_epsilon: float = 1e-8,
+    max_grad_norm: float | None = 1.0,
+) -> AdamW:
+    """AdamW with a schedule; arguments are named, and have the defaults, as in transformers' training arguments.
+
+    Args:
+        learning_rate: the highest rate.
+        num_train_steps: the number of updates in the run; needed by all schedules but the constant ones.
+        warmup_ratio: the part of the run that is warm-up; `warmup_steps`, if above 0, has precedence.
+        warmup_steps: the number of updates that are warm-up; a number below 1 is taken as a ratio.
+        lr_scheduler_type: one of `tfheads.schedules.SCHEDULES`.
+        lr_scheduler_kwargs: further options of the schedule.
+        weight_decay: decay of matrices; norms and biases never decay.
+        adam_beta1, adam_beta2, adam_epsilon: of Adam.
+        max_grad_norm: all gradients together are scaled down to this norm; None or 0 leaves them as they are.
+
+    Raises:
+        ValueError: an argument that cannot be, in one sentence.
+    """
+    _check_between("warmup_ratio", warmup_ratio, 0, 1)
+    _check_between("adam_beta1", adam_beta1, 0, 1)
+    _check_between("adam_beta2", adam_beta2, 0, 1)
+    _check_between("weight_decay", weight_decay, 0)
+    _check_between("max_grad_norm", max_grad_norm or 0, 0)
+    if 0 < warmup_steps < 1:
+        warmup_ratio, warmup_steps = warmup_steps, 0
+    if not warmup_steps and warmup_ratio:
+        if num_train_steps is None:
+            raise ValueError(f"num_train_steps must be given with warmup_ratio={warmup_ratio}, got None")
+        warmup_steps = math.ceil(num_train_steps * warmup_ratio)
+    schedule = create_schedule(
+        lr_scheduler_type,
+        learning_rate,
+        num_train_steps=num_train_steps,
+        warmup_steps=warmup_steps,
+        **(lr_scheduler_kwargs or {}),
+    )
+    return AdamW(
+        learning_rate=schedule,
+        weight_decay=weight_decay,
+        beta_1=adam_beta1,
+        beta_2=adam_beta2,
+        epsilon=adam_epsilon,
+        global_clipnorm=max_grad_norm or None,
+    )
+
+
+def create_optimizer_and_schedule(
+    init_lr: float,
+    num_train_steps: int,
+    num_warmup_steps: int,
+    min_lr_ratio: float = 0.0,
+    adam_beta1: float = 0.9,
+    adam_beta2: float = 0.999,
+    adam_epsilon: float = 1e-8,
+    adam_clipnorm: float | None = None,
+    adam_global_clipnorm: float | None = None,
+    weight_decay_rate: float = 0.0,
+    power: float = 1.0,
+) -> tuple[AdamW, WarmUpSchedule]:
+    """AdamW and its schedule, with the arguments of transformers' former `create_optimizer` for TensorFlow.
+
+    Public as `tfheads.create_optimizer`, so that old scripts run.
+
+    Args:
+        init_lr: the rate after the warm-up.
+        num_train_steps: the number of updates in the run.
+        num_warmup_steps: how many of them are warm-up.
+        min_lr_ratio: the rate at the end as a part of `init_lr`.
+        adam_beta1, adam_beta2, adam_epsilon: of Adam.
+        adam_clipnorm: each gradient is scaled down to this norm.
+        adam_global_clipnorm: all gradients together are scaled down to this norm.
+        weight_decay_rate: decay of matrices; norms and biases never decay.
+        power: of the polynomial that the rate follows after the warm-up.
+    """
+    schedule = Polynomial(init_lr, num_warmup_steps, num_train_steps, lr_end=init_lr * min_lr_ratio, power=power)
+    optimizer = AdamW(
+        learning_rate=schedule,
+        weight_decay=weight_decay_rate,
+        beta_1=adam_beta1,
+        beta_2=adam_beta2,
+        epsilon=adam_epsilon,
+        clipnorm=adam_clipnorm,
+        global_clipnorm=adam_global_clipnorm,
+    )
+    return optimizer, schedule
+
+
+def _check_between(name: str, value: float, low: float, high: float = math.inf) -> None:
+    if not low <= value <= high:
+        between = f"{low} or more" if high == math.inf else f"between {low} and {high}"
+        raise ValueError(f"{name} must be {between}, got {value}")
