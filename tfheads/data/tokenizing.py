@@ -160,8 +160,9 @@ def group_into_blocks(tokenized: datasets.Dataset, block_size: int) -> dict[str,
 def split_documents(tokenized: datasets.Dataset, block_size: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Pieces of at most `block_size` tokens that never cross a document (a row): (flat columns, spans).
 
-    `spans` `[pieces, 2]` holds where each piece starts and ends in the columns. A document of n tokens gives ceil(n / block_size) pieces, all full but its last. A last piece of one single token
-    is left out, as there is nothing to predict in it. Nothing is copied.
+    `spans` `[pieces, 2]` holds where each piece starts and ends in the columns. A document of n tokens gives
+    ceil(n / block_size) pieces, all full but its last. A last piece of one single token is left out, as there is
+    nothing to predict in it. Nothing is copied.
 
     Raises:
         ValueError: no document has two tokens.
@@ -217,7 +218,8 @@ def _cached_array(folder: str | None, fingerprint: str, name: str, write: Any) -
         finally:
             if os.path.exists(part):
                 os.remove(part)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    # Mode "c" never writes to the file, and yet TensorFlow can take the memory without a copy (read-only it cannot).
+    return np.load(path, mmap_mode="c", allow_pickle=False)
 
 
 def _new_array(path: str | None, dtype: Any, size: int) -> np.ndarray:
