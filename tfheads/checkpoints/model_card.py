@@ -1,0 +1,309 @@
+"""Model cards: the README.md of a checkpoint, with the front matter from which the Hub makes its page."""
+
+import json
+import math
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+CARD_FILE = "README.md"
+MARK = (
+    "<!-- This card was written by tfheads and is replaced by the next save. Remove this line to keep your changes. -->"
+)
+LIBRARIES = ("tfheads", "tensorflow", "keras", "transformers", "tokenizers", "datasets")
+PIPELINES = {
+    "causal-lm": "text-generation",
+    "masked-lm": "fill-mask",
+    "sequence-classification": "text-classification",
+    "token-classification": "token-classification",
+    "question-answering": "question-answering",
+    "multiple-choice": "multiple-choice",
+    "seq2seq-lm": "text2text-generation",
+    "image-classification": "image-classification",
+    "audio-classification": "audio-classification",
+    "ctc": "automatic-speech-recognition",
+    "speech-seq2seq": "automatic-speech-recognition",
+    "base": "feature-extraction",
+}
+TITLES = {
+    "causal-lm": "causal language modelling (predict the next token)",
+    "masked-lm": "masked language modelling (predict the tokens that were masked)",
+    "base": "hidden states for each token",
+}
+CLASSES = {
+    "causal-lm": "AutoModelForCausalLM",
+    "masked-lm": "AutoModelForMaskedLM",
+    "base": "AutoModel",
+}
+# Shown by their usual names; a metric that is not here is shown as it is called.
+METRIC_NAMES = {
+    "loss": "Loss",
+    "eval_loss": "Loss",
+    "val_loss": "Loss",
+    "perplexity": "Perplexity",
+    "accuracy": "Accuracy",
+}
+DATA_SUFFIXES = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst")
+
+
+def model_card(
+    model_name: str,
+    *,
+    task: str,
+    architecture: str | None = None,
+    parameters: int | None = None,
+    base_model: str | None = None,
+    dataset: str | Sequence[str] | None = None,
+    dataset_config: str | None = None,
+    dataset_split: str | None = None,
+    language: str | Sequence[str] | None = None,
+    license: str | None = None,
+    tags: Sequence[str] = (),
+    metrics: Mapping[str, float] | None = None,
+    history: Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]] | None = None,
+    hyperparameters: Mapping[str, object] | None = None,
+    description: str | None = None,
+) -> str:
+    """The text of a README.md for a checkpoint, front matter included.
+
+    Arguments:
+        model_name: id of the repository, or the name of the directory.
+        task: task as tfheads calls it, such as "causal-lm".
+        architecture: name of the class, such as "GPT2LMHeadModel".
+        parameters: how many numbers were trained.
+        base_model: what the training began with: an id of the Hub, or a local path, which the card does not reveal;
+            None means that it began from random weights or that it is not known.
+        dataset: id or ids of training data on the Hub, or names of files.
+        dataset_config: name of the dataset's configuration.
+        dataset_split: the split that `metrics` were computed on.
+        language: language code or codes ("en").
+        license: identifier of a licence as the Hub lists them ("apache-2.0").
+        tags: further tags.
+        metrics: results on the evaluation data, by name.
+        history: what was measured in each epoch: `History.history` of Keras, or one mapping for each epoch.
+        hyperparameters: what the training was done with, by name.
+        description: a paragraph on what the model is for.
+
+    Returns:
+        Markdown with a mark by which `write_model_card` knows that it may replace it.
+    """
+    datasets = [dataset] if isinstance(dataset, str) else list(dataset or ())
+    finite = {name: value for name, value in (metrics or {}).items() if _is_finite(value)}
+    front = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=PIPELINES.get(task),
+        tags=["tfheads", "keras", "tensorflow", *tags],
+        base_model=base_model if base_model and is_hub_id(base_model) else None,
+        datasets=[name for name in datasets if is_hub_id(name)] or None,
+        language=language,
+        license=license,
+        metrics=[name for name in finite if "loss" not in name] or None,
+        model_name=model_name,
+        eval_results=_eval_results(task, datasets, dataset_config, dataset_split, finite) or None,
+    )
+    if front.eval_results is None:
+        # huggingface_hub writes the name only as a part of the results.
+        front.pop("model_name")
+    sections = [
+        f"# {model_name.rsplit('/', 1)[-1]}",
+        _introduction(task, architecture, parameters, base_model, datasets, description),
+        _results(metrics),
+        _how_to_use(model_name, task),
+        _training_data(datasets, dataset_config),
+        _hyperparameters(hyperparameters),
+        _history(history),
+        _versions(),
+    ]
+    return f"---\n{front.to_yaml()}\n---\n\n{MARK}\n\n" + "\n\n".join(filter(None, sections)) + "\n"
+
+
+def write_model_card(model, staging: str | Path, target: str | Path, card: str | None = None) -> bool:
+    """Writes the README.md of a save, unless that would replace one by another hand.
+
+    Arguments:
+        model: the model that is saved, with `config` and `task`.
+        staging: the directory that is being written.
+        target: the directory whose files it will replace, where an older README.md may be.
+        card: the text; None makes a short one. A text without the mark of `model_card` is the user's own and is written
+            in any case.
+
+    Returns:
+        Whether a card was written.
+    """
+    if card is None:
+        card = card_of(model, Path(target).resolve().name)
+    old = Path(target, CARD_FILE)
+    if is_generated(card) and old.is_file() and not is_generated(old.read_text(encoding="utf-8", errors="replace")):
+        return False
+    Path(staging, CARD_FILE).write_text(card, encoding="utf-8")
+    return True
+
+
+def card_of(model, model_name: str, **details) -> str:
+    """A card with what a model itself tells; `details` are further arguments of `model_card`, which win."""
+    base_model = getattr(model.config, "_name_or_path", None) or None
+    known = {
+        "task": getattr(model, "task", "base"),
+        "architecture": type(model).__name__,
+        "parameters": model.count_params(),
+        "base_model": base_model if base_model != model_name else None,
+    }
+    return model_card(model_name, **(known | details))
+
+
+def is_generated(card: str) -> bool:
+    """Whether a card was written by this module and may be replaced."""
+    return MARK in card
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is an id of the Hub rather than a local path."""
+    if name.lower().endswith(DATA_SUFFIXES) or Path(name).exists():
+        return False
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _eval_results(
+    task: str, datasets: Sequence[str], config: str | None, split: str | None, metrics: Mapping[str, float]
+) -> list[EvalResult]:
+    if not datasets or task not in PIPELINES:
+        return []
+    name = _shown_data(datasets[0])
+    return [
+        EvalResult(
+            task_type=PIPELINES[task],
+            dataset_type=datasets[0] if is_hub_id(datasets[0]) else "text",
+            dataset_name=name,
+            dataset_config=config,
+            dataset_split=split,
+            metric_type=metric.removeprefix("eval_").removeprefix("val_"),
+            metric_name=METRIC_NAMES.get(metric, metric),
+            metric_value=float(value),
+        )
+        for metric, value in metrics.items()
+    ]
+
+
+def _introduction(task, architecture, parameters, base_model, datasets, description) -> str:
+    what = f"`{architecture}`" if architecture else "model"
+    size = f" with {parameters:,} parameters" if parameters else ""
+    text = f"A {what}{size} for {TITLES.get(task, task.replace('-', ' '))}, trained with tfheads (Keras on TensorFlow)."
+    if base_model:
+        source = (
+            f"[{base_model}](https://huggingface.co/{base_model})" if is_hub_id(base_model) else "a local checkpoint"
+        )
+        text += f" It starts from {source}."
+    if datasets:
+        text += f" It was trained on {', '.join(map(_linked_data, datasets))}."
+    return f"{text}\n\n{description.strip()}" if description else text
+
+
+def _results(metrics: Mapping[str, float] | None) -> str | None:
+    if not metrics:
+        return None
+    lines = [f"- {METRIC_NAMES.get(name, name)}: {_number(value)}" for name, value in metrics.items()]
+    return "It achieves these results on the evaluation data:\n\n" + "\n".join(lines)
+
+
+def _how_to_use(model_name: str, task: str) -> str:
+    name = json.dumps(model_name)
+    lines = ["## How to use", "", "With TensorFlow:", "", "```python", "import tfheads", ""]
+    if task in ("causal-lm", "masked-lm"):
+        text = "Once upon a time" if task == "causal-lm" else None
+        lines.append(f'pipeline = tfheads.pipeline("{PIPELINES[task]}", model={name})')
+        if text:
+            lines.append(f'print(pipeline("{text}", max_new_tokens=30))')
+        else:
+            lines.append('print(pipeline(f"The capital of France is {pipeline.tokenizer.mask_token}."))')
+        lines.append("")
+    auto = CLASSES.get(task, "AutoModelFor" + "".join(word.capitalize() for word in task.split("-")))
+    lines += [f"model = tfheads.{auto}.from_pretrained({name})", "```", "", "With PyTorch:", "", "```python"]
+    lines += [f"from transformers import {auto}, AutoTokenizer", ""]
+    lines += [f"tokenizer = AutoTokenizer.from_pretrained({name})"]
+    lines += [f"model = {auto}.from_pretrained({name})", "```"]
+    return "\n".join(lines)
+
+
+def _training_data(datasets: Sequence[str], config: str | None) -> str | None:
+    if not datasets:
+        return None
+    lines = [f"- {_linked_data(name)}" for name in datasets]
+    if config:
+        lines[0] += f" (configuration `{config}`)"
+    return "## Training data\n\n" + "\n".join(lines)
+
+
+def _hyperparameters(values: Mapping[str, object] | None) -> str | None:
+    if not values:
+        return None
+    return "## Hyperparameters\n\n" + "\n".join(f"- {name}: {_cell(value)}" for name, value in values.items())
+
+
+def _history(history) -> str | None:
+    rows = _rows(history)
+    if not rows:
+        return None
+    columns = list(dict.fromkeys(name for row in rows for name in row if name != "epoch"))
+    lines = ["| epoch | " + " | ".join(map(_cell, columns)) + " |", "|---:" * (len(columns) + 1) + "|"]
+    for number, row in enumerate(rows, start=1):
+        cells = [_cell(row.get("epoch", number)), *(_cell(row.get(name, "")) for name in columns)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "## Training results\n\n" + "\n".join(lines)
+
+
+def _rows(history) -> list[dict]:
+    if not history:
+        return []
+    if not isinstance(history, Mapping):
+        return [dict(row) for row in history]
+    length = max((len(values) for values in history.values()), default=0)
+    return [{name: values[i] for name, values in history.items() if i < len(values)} for i in range(length)]
+
+
+def _versions() -> str:
+    lines = [f"- Python {platform.python_version()}"]
+    for name in LIBRARIES:
+        try:
+            lines.append(f"- {name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return "## Framework versions\n\n" + "\n".join(lines)
+
+
+def _linked_data(name: str) -> str:
+    return f"[{name}](https://huggingface.co/datasets/{name})" if is_hub_id(name) else f"`{_shown_data(name)}`"
+
+
+def _shown_data(name: str) -> str:
+    """Folders of the machine stay out of the card."""
+    return name if is_hub_id(name) else Path(name).name
+
+
+def _is_finite(value: object) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def _number(value: object) -> str:
+    if isinstance(value, bool | str | int) or value is None:
+        return str(value)
+    try:
+        return f"{float(value):.6g}"
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _cell(value: object) -> str:
+    return re.sub(r"\s+", " ", _number(value)).replace("|", "\\|")
