@@ -1,5 +1,6 @@
 """Tokenised `datasets` rows of any task as padded batches, as the TensorFlow models of old prepared them."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ def prepare_tf_dataset(
     """Batches of a tokenised dataset, as dicts of tensors: `(features, labels)`, or only features without labels.
 
     Rows of numbers and of lists of numbers are batched and padded in the graph, without Python. Nested columns (images,
-    choices) and a `collate_fn` go through `Dataset.to_tf_dataset`, which calls Python once a batch.
+    choices) and a `collate_fn` need a call of Python for every batch.
 
     Args:
         shuffle: a new order every time the dataset is iterated.
@@ -62,24 +63,19 @@ def prepare_tf_dataset(
         raise TypeError(f"dataset must be a datasets.Dataset, got {type(dataset).__name__}.")
     drop_remainder = shuffle if drop_remainder is None else drop_remainder
     names = _kept_columns(dataset, columns, label_columns)
-    labels = [name for name in names if name in label_columns]
+    dataset = dataset.select_columns(names)
     if collate_fn is not None or any(_depth(dataset.features[name]) > 1 for name in names):
-        if collate_fn is None and tokenizer is not None:
-            collate_fn = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=pad_to_multiple_of, return_tensors="np")
-        return dataset.to_tf_dataset(
-            columns=[name for name in names if name not in labels],
-            label_cols=labels or None,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            drop_remainder=drop_remainder,
-            collate_fn=collate_fn or DefaultDataCollator(return_tensors="np"),
-            collate_fn_args=collate_fn_args or {},
-            prefetch=prefetch,
-        )
-    rows = PaddedRows(
-        dataset.select_columns(names), tokenizer, columns, pad_to_multiple_of=pad_to_multiple_of, buckets=bucket_lengths
-    )
-    return rows.reshuffled_batches(batch_size, shuffle, drop_remainder, prefetch, seed, labels)
+        if collate_fn is None:
+            dataset = dataset.with_format("numpy")
+            collate_fn = DefaultDataCollator(return_tensors="np")
+            if tokenizer is not None and "input_ids" in names:
+                collate_fn = DataCollatorWithPadding(
+                    tokenizer, pad_to_multiple_of=pad_to_multiple_of, return_tensors="np"
+                )
+        collate = functools.partial(collate_fn, **(collate_fn_args or {}))
+        return _collated_batches(dataset, collate, batch_size, shuffle, drop_remainder, prefetch, seed, label_columns)
+    rows = PaddedRows(dataset, tokenizer, columns, pad_to_multiple_of=pad_to_multiple_of, buckets=bucket_lengths)
+    return rows.reshuffled_batches(batch_size, shuffle, drop_remainder, prefetch, seed, label_columns)
 
 
 class PaddedRows(BatchSource):
@@ -178,6 +174,46 @@ class PaddedRows(BatchSource):
         if self._fixed[name] is not None and (self._fixed[name] % self._multiple == 0 or name not in self._paddings):
             return self._fixed[name]
         return -(-longest // self._multiple) * self._multiple
+
+
+def _collated_batches(
+    dataset: datasets.Dataset,
+    collate: Callable,
+    batch_size: int,
+    shuffle: bool,
+    drop_remainder: bool,
+    prefetch: bool,
+    seed: int | None,
+    labels: Sequence[str],
+) -> tf.data.Dataset:
+    """Batches that Python puts together, one call a batch."""
+    rows = len(dataset)
+    if not rows or (drop_remainder and rows < batch_size):
+        raise ValueError(f"batch_size={batch_size} is more than the data holds: {rows} rows; lower batch_size.")
+
+    def arrays(numbers: Sequence[int]) -> dict[str, np.ndarray]:
+        batch = collate([dataset[int(number)] for number in numbers])
+        found = {name: np.asarray(value) for name, value in batch.items()}
+        return {
+            name: value.astype(np.float32 if np.issubdtype(value.dtype, np.floating) else np.int32)
+            for name, value in found.items()
+        }
+
+    sample = arrays(range(min(2, rows)))
+    names, types = list(sample), [tf.as_dtype(value.dtype) for value in sample.values()]
+
+    def one_batch(numbers: tf.Tensor) -> Any:
+        found = tf.numpy_function(lambda batch: list(arrays(batch).values()), [numbers], types)
+        batch = dict(zip(names, found, strict=True))
+        for name, value in sample.items():
+            batch[name] = tf.ensure_shape(batch[name], [None] * value.ndim)
+        return _split_labels(batch, labels)
+
+    numbers = tf.data.Dataset.range(rows)
+    if shuffle:
+        numbers = numbers.shuffle(rows, seed=seed, reshuffle_each_iteration=True)
+    result = numbers.batch(batch_size, drop_remainder=drop_remainder).map(one_batch)
+    return result.prefetch(tf.data.AUTOTUNE) if prefetch else result
 
 
 def _kept_columns(dataset: datasets.Dataset, columns: Iterable[str] | None, labels: Sequence[str]) -> list[str]:
@@ -279,7 +315,7 @@ def _check_lengths(lengths: dict[str, np.ndarray]) -> None:
 
 
 def _split_labels(batch: dict[str, tf.Tensor], labels: Sequence[str]) -> Any:
-    found = {name: batch.pop(name) for name in labels}
+    found = {name: batch.pop(name) for name in labels if name in batch}
     for name in ("label", "label_ids"):
         if name in found:
             found["labels"] = found.pop(name)
