@@ -1,17 +1,19 @@
 """From a checkpoint's tensors to a model's variables: strict, one tensor at a time."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfheads.checkpoints.initialisation import initialise
 from tfheads.checkpoints.operations import Same
 from tfheads.checkpoints.tables import Binding, Table
 
-PIECE = 16 * 2**20  # elements of a table that are read at a time, so that no large copy is ever made
+PIECE = 2**20  # elements that are copied at a time, so that no large copy is ever made
 
 
 class Tensors(Protocol):
@@ -112,16 +114,31 @@ def load(model, tensors: Tensors, seed: int | None = None) -> LoadPlan:
 
 
 def _fill(binding: Binding, tensors: Tensors) -> None:
-    variable = binding.variables[0]
-    if isinstance(binding.operation, Same) and np.prod(variable.shape) > PIECE:
-        rows = max(1, PIECE // int(np.prod(variable.shape[1:])))
-        for start in range(0, variable.shape[0], rows):
-            piece = tensors.read_rows(binding.names[0], start, min(start + rows, variable.shape[0]))
-            variable.value[start : start + len(piece)].assign(piece.astype(variable.dtype))
+    if isinstance(binding.operation, Same) and len(binding.variables[0].shape) > 0:
+        name, variable = binding.names[0], binding.variables[0]
+        for start, stop in _pieces(variable.shape):
+            _write(variable, start, tensors.read_rows(name, start, stop))
         return
     values = binding.operation.to_variables([tensors.read(name) for name in binding.names])
     for variable, value in zip(binding.variables, values, strict=True):
-        variable.assign(np.ascontiguousarray(value).astype(variable.dtype, copy=False))
+        for start, stop in _pieces(variable.shape):
+            _write(variable, start, value[start:stop])
+
+
+def _write(variable: keras.Variable, start: int, rows: np.ndarray) -> None:
+    """Writes rows into the variable's own memory, on each replica: assigning would hold the tensor twice."""
+    rows = tf.constant(np.ascontiguousarray(rows).astype(variable.dtype, copy=False))
+    for replica in getattr(variable.value, "values", (variable.value,)):
+        tf.raw_ops.ResourceStridedSliceAssign(
+            ref=replica.handle, begin=[start], end=[start + rows.shape[0]], strides=[1], value=rows
+        )
+
+
+def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that hold at most `PIECE` elements each."""
+    rows = max(1, PIECE // max(1, math.prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        yield start, min(start + rows, shape[0])
 
 
 def _check_shapes(bindings: Iterable[Binding], tensors: Tensors) -> None:
@@ -135,11 +152,9 @@ def _check_shapes(bindings: Iterable[Binding], tensors: Tensors) -> None:
 def _equal(tensors: Tensors, name: str, source: str) -> bool:
     if tuple(tensors.shape(name)) != tuple(tensors.shape(source)):
         return False
-    rows = max(1, PIECE // max(1, int(np.prod(tensors.shape(name)[1:]))))
-    starts = range(0, tensors.shape(name)[0], rows)
     return all(
-        np.array_equal(tensors.read_rows(name, at, at + rows), tensors.read_rows(source, at, at + rows))
-        for at in starts
+        np.array_equal(tensors.read_rows(name, *piece), tensors.read_rows(source, *piece))
+        for piece in _pieces(tensors.shape(name))
     )
 
 
