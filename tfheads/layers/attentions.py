@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tfheads.layers.part import Part, dense, part
+from tfheads.layers.slots import write_slots
 
 HIDDEN = -1e9  # a score that softmax turns into 0; finite, so that a row which sees nothing stays finite
 
@@ -85,7 +86,7 @@ class Attention(Part):
             key, value = self.keys_and_values(hidden, positions)
         if cache is not None:
             key, value = cache = tuple(
-                ops.slice_update(old, (0, 0, slot, 0), ops.cast(new, old.dtype))
+                write_slots(old, ops.cast(new, old.dtype), slot, axis=2)
                 for old, new in zip(cache, (key, value), strict=True)
             )
         mixed = self._attend(query, self._repeat(key), self._repeat(value), visible, bias, training)

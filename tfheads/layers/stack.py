@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from tfheads.layers.part import Part, part
+from tfheads.layers.slots import write_slots
 
 
 class DecodingState(NamedTuple):
@@ -112,9 +113,9 @@ class Stack(Part):
         else:
             slot = ops.convert_to_tensor(slot, "int32")
             real = ops.ones((batch, time), "bool") if real is None else real
-            filled = ops.slice_update(state.filled, (0, slot), real)
+            filled = write_slots(state.filled, real, slot, axis=1)
             new_positions = ops.broadcast_to(ops.cast(positions, "int32"), (batch, time))
-            key_positions = ops.slice_update(state.positions, (0, slot), new_positions)
+            key_positions = write_slots(state.positions, new_positions, slot, axis=1)
             queries = slot + ops.arange(time)
         visible = None if filled is None else filled[:, None, None, :]
         if self.causal:
