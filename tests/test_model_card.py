@@ -61,6 +61,7 @@ def test_the_text():
     assert "| epoch | loss | val_loss |\n|---:|---:|---:|\n| 1 | 4 | 3.75 |\n| 2 | 3.5 | 3.25 |" in card
     assert re.search(r"- keras \d", card)
     assert re.search(r"- tensorflow \d", card)
+    assert re.search(r"- tfheads \d", card)
     assert "Writes encyclopedia articles." in card
 
 
@@ -91,6 +92,8 @@ def test_what_is_not_known_is_not_said():
     assert "Hyperparameters" not in card
     assert "Training data" not in card
     assert "Training results" not in card
+    assert "saved with tfheads" in card
+    assert "trained with tfheads" in full_card()
 
 
 def test_paths_of_this_machine_stay_out(tmp_path):

@@ -51,7 +51,8 @@ def torch_names(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch._utils", inner)
 
 
-def write(path, tensors, *, protocol=2, folder="archive", compression=zipfile.ZIP_STORED, extra=(), drop=()):
+def describe(tensors, *, protocol=2, old=False):
+    """The pickle of a dictionary of tensors, and their storages."""
     storages = []
 
     class TensorPickler(pickle.Pickler):
@@ -70,18 +71,36 @@ def write(path, tensors, *, protocol=2, folder="archive", compression=zipfile.ZI
                 storages.append(stored.storage)
             key = keys[0] if keys else len(storages) - 1
             kind = getattr(sys.modules["torch"], STORAGES[stored.storage.dtype.name])
-            return ("storage", kind, str(key), "cpu", stored.length)
+            return ("storage", kind, str(key), "cpu", stored.length, *([None] if old else []))
 
     buffer = io.BytesIO()
     TensorPickler(buffer, protocol).dump(tensors)
+    return buffer.getvalue(), storages
+
+
+def write(path, tensors, *, protocol=2, folder="archive", compression=zipfile.ZIP_STORED, extra=(), drop=()):
+    description, storages = describe(tensors, protocol=protocol)
     with zipfile.ZipFile(path, "w", compression) as archive:
-        archive.writestr(f"{folder}/data.pkl", buffer.getvalue())
+        archive.writestr(f"{folder}/data.pkl", description)
         archive.writestr(f"{folder}/byteorder", "little")
         for key, storage in enumerate(storages):
             if key not in drop:
                 archive.writestr(f"{folder}/data/{key}", storage.tobytes())
         for name, content in extra:
             archive.writestr(name, content)
+    return path
+
+
+def write_old(path, tensors, *, little_endian=True, keys=None):
+    """The format before PyTorch 1.6."""
+    description, storages = describe(tensors, old=True)
+    keys = [str(key) for key in range(len(storages))] if keys is None else keys
+    with open(path, "wb") as file:
+        for value in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": little_endian}):
+            file.write(pickle.dumps(value, 2))
+        file.write(description + pickle.dumps(keys, 2))
+        for storage in storages:
+            file.write(struct.pack("<q", storage.size) + storage.tobytes())
     return path
 
 
@@ -123,6 +142,34 @@ def test_tensors_come_back(tmp_path, torch_names, protocol):
         assert np.array_equal(files.read_rows("transposed", 1, 3), matrix.T[1:3])
         assert np.array_equal(files.read_rows("matrix", 1, 3), matrix[1:3])
         assert np.array_equal(files.read_rows("slice", 1, 3), [5, 8])
+
+
+def test_the_format_before_version_1_6(tmp_path, torch_names):
+    matrix, numbers = np.arange(12, dtype=np.float32).reshape(4, 3), np.arange(10)
+    tensors = collections.OrderedDict(
+        matrix=Stored(matrix),
+        transposed=Stored(matrix.T, storage=matrix),
+        slice=Stored(numbers[2:9:3], storage=numbers, offset=2),
+    )
+    path = write_old(tmp_path / "pytorch_model.bin", tensors)
+    with open_tensors(tmp_path) as files:
+        for name, stored in tensors.items():
+            assert np.array_equal(files.read(name), stored.array)
+    content = path.read_bytes()
+    for length in range(2, len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match="is not a readable PyTorch checkpoint"):
+            open_tensors(tmp_path)
+    write_old(path, tensors, little_endian=False)
+    with pytest.raises(ValueError, match="big-endian"):
+        open_tensors(path)
+    write_old(path, tensors, keys=["0", "7"])
+    with pytest.raises(ValueError, match="not those of its tensors"):
+        open_tensors(path)
+    write_old(path, {"a": Malicious(io.open, str(tmp_path / "executed"), "w")})
+    with pytest.raises(ValueError, match=r"asks for io\.open"):
+        open_tensors(path)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_shards_come_back(tmp_path, torch_names):
@@ -234,7 +281,7 @@ def test_archives_that_are_refused(tmp_path, torch_names):
     with pytest.raises(ValueError, match="not a zip archive"):
         open_tensors(path)
     path.write_bytes(pickle.dumps(1, 2))
-    with pytest.raises(ValueError, match=r"before version 1\.6"):
+    with pytest.raises(ValueError, match=r"not one of torch\.save"):
         open_tensors(path)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -110,9 +111,10 @@ def model_card(
     if front.eval_results is None:
         # huggingface_hub writes the name only as a part of the results.
         front.pop("model_name")
+    trained = datasets or metrics or history or hyperparameters
     sections = [
         f"# {model_name.rsplit('/', 1)[-1]}",
-        _introduction(task, architecture, parameters, base_model, datasets, description),
+        _introduction(task, architecture, parameters, base_model, datasets, description, bool(trained)),
         _results(metrics),
         _how_to_use(model_name, task),
         _training_data(datasets, dataset_config),
@@ -194,10 +196,11 @@ def _eval_results(
     ]
 
 
-def _introduction(task, architecture, parameters, base_model, datasets, description) -> str:
+def _introduction(task, architecture, parameters, base_model, datasets, description, trained) -> str:
     what = f"`{architecture}`" if architecture else "model"
     size = f" with {parameters:,} parameters" if parameters else ""
-    text = f"A {what}{size} for {TITLES.get(task, task.replace('-', ' '))}, trained with tfheads (Keras on TensorFlow)."
+    made = "trained" if trained else "saved"
+    text = f"A {what}{size} for {TITLES.get(task, task.replace('-', ' '))}, {made} with tfheads (Keras on TensorFlow)."
     if base_model:
         source = (
             f"[{base_model}](https://huggingface.co/{base_model})" if is_hub_id(base_model) else "a local checkpoint"
@@ -274,9 +277,12 @@ def _versions() -> str:
     lines = [f"- Python {platform.python_version()}"]
     for name in LIBRARIES:
         try:
-            lines.append(f"- {name} {metadata.version(name)}")
+            version = metadata.version(name)
         except metadata.PackageNotFoundError:
-            continue
+            # Used from its source directory, tfheads is not installed.
+            version = getattr(sys.modules.get(name), "__version__", None)
+        if version:
+            lines.append(f"- {name} {version}")
     return "## Framework versions\n\n" + "\n".join(lines)
 
 

@@ -1,8 +1,10 @@
 """Reads the older `pytorch_model.bin` files without running anything that is in them.
 
-`torch.save` writes a zip archive: `data.pkl` describes the tensors, `data/<key>` holds the bytes of each storage. A
-pickle is a program that may call any function, so it is not unpickled here: the instructions that describe tensors are
-followed by an interpreter of its own, and any other instruction or class is an error. PyTorch is not needed.
+`torch.save` writes a zip archive: `data.pkl` describes the tensors, `data/<key>` holds the bytes of each storage.
+Before version 1.6 of PyTorch the same description and storages followed each other in one plain file. The description
+is a pickle, and a pickle is a program that may call any function, so it is not unpickled here: the instructions that
+describe tensors are followed by an interpreter of its own, and any other instruction or class is an error. PyTorch is
+not needed.
 """
 
 import io
@@ -38,6 +40,9 @@ STORAGE_DTYPES: dict[str, np.dtype] = {
 }
 # A description of tensors takes some hundred bytes for each; this is room for half a million of them.
 LONGEST_DESCRIPTION = 100_000_000
+# The older format does not say how long the description is.
+LONGEST_OLD_DESCRIPTION = 16_000_000
+OLD_FORMAT = 0x1950A86A20F9469CFC6C
 DICTIONARY = "collections OrderedDict"
 REBUILD_TENSOR = "torch._utils _rebuild_tensor_v2"
 REBUILD_PARAMETER = "torch._utils _rebuild_parameter"
@@ -53,7 +58,13 @@ class TorchFiles(TensorFiles):
     def read_header(cls, path: Path, file: BinaryIO) -> dict[str, Entry]:
         """The entries of one file; raises ValueError for anything in it that is not a named tensor."""
         try:
-            return _read_archive(path, file)
+            start = file.read(2)
+            file.seek(0)
+            if start == b"PK":
+                return _read_archive(path, file)
+            if start == b"\x80\x02":
+                return _read_sequence(path, file)
+            raise ValueError("it is not a zip archive")
         except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error) as error:
             raise ValueError(f"{path} is not a readable PyTorch checkpoint: {str(error).rstrip('.')}.") from None
 
@@ -85,14 +96,6 @@ class Tensor:
 
 
 def _read_archive(path: Path, file: BinaryIO) -> dict[str, Entry]:
-    start = file.read(2)
-    file.seek(0)
-    if start != b"PK":
-        if start[:1] == b"\x80":
-            raise ValueError(
-                "it is in the format that PyTorch wrote before version 1.6 (load it with torch.load and save it again)"
-            )
-        raise ValueError("it is not a zip archive")
     archive = zipfile.ZipFile(file)
     members = {member.filename: member for member in archive.infolist()}
     if len(members) != len(archive.infolist()):
@@ -114,11 +117,47 @@ def _read_archive(path: Path, file: BinaryIO) -> dict[str, Entry]:
         raise ValueError("its numbers are stored in big-endian order")
     if members[descriptions[0]].file_size > LONGEST_DESCRIPTION:
         raise ValueError("its data.pkl is too long to be a description of tensors")
-    tensors = _named_tensors(archive.read(descriptions[0]))
-    return {name: _entry(path, file, folder, members, name, tensor) for name, tensor in tensors.items()}
+    tensors = _named_tensors(io.BytesIO(archive.read(descriptions[0])))
+    blocks = {}
+    for name, tensor in tensors.items():
+        key = tensor.storage.key
+        member = members.get(f"{folder}data/{key}")
+        if member is None:
+            raise ValueError(f"the numbers of tensor {name!r} are missing")
+        if key not in blocks:
+            blocks[key] = _start_of_member(file, member), member.file_size
+    return {name: _entry(path, name, tensor, *blocks[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
-def _named_tensors(description: bytes) -> dict[str, Tensor]:
+def _read_sequence(path: Path, file: BinaryIO) -> dict[str, Entry]:
+    """The format before PyTorch 1.6: pickles of a number, a version, the machine, the tensors, and their storages."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    description = io.BytesIO(file.read(min(size, LONGEST_OLD_DESCRIPTION)))
+    if _Interpreter().run(description) != OLD_FORMAT:
+        raise ValueError("it is a pickle, but not one of torch.save")
+    _Interpreter().run(description)
+    machine = _Interpreter().run(description)
+    if not isinstance(machine, dict) or machine.get("little_endian") is not True:
+        raise ValueError("its numbers are stored in big-endian order")
+    tensors = _named_tensors(description)
+    keys = _Interpreter().run(description)
+    storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(keys) != set(storages):
+        raise ValueError("its storages are not those of its tensors")
+    blocks, end = {}, description.tell()
+    for key in keys:
+        file.seek(end)
+        # Each storage begins with its length.
+        length = int.from_bytes(file.read(8), "little") * storages[key].dtype.itemsize
+        blocks[key] = end + 8, length
+        end += 8 + length
+    if end > size:
+        raise ValueError(f"it is truncated: its tensors need {end} bytes, but it has {size}")
+    return {name: _entry(path, name, tensor, *blocks[tensor.storage.key]) for name, tensor in tensors.items()}
+
+
+def _named_tensors(description: BinaryIO) -> dict[str, Tensor]:
     result = _Interpreter().run(description)
     if not isinstance(result, dict) or not result:
         raise ValueError("it does not hold a dictionary of tensors")
@@ -128,21 +167,17 @@ def _named_tensors(description: bytes) -> dict[str, Tensor]:
     return result
 
 
-def _entry(path: Path, file: BinaryIO, folder: str, members: dict, name: str, tensor: Tensor) -> Entry:
+def _entry(path: Path, name: str, tensor: Tensor, start: int, length: int) -> Entry:
     storage = tensor.storage
-    member = members.get(f"{folder}data/{storage.key}")
     itemsize = storage.dtype.itemsize
-    if member is None:
-        raise ValueError(f"the numbers of tensor {name!r} are missing")
-    if member.file_size != storage.length * itemsize:
+    if length != storage.length * itemsize:
         raise ValueError(
-            f"the storage of tensor {name!r} should have {storage.length * itemsize} bytes, but has {member.file_size}"
+            f"the storage of tensor {name!r} should have {storage.length * itemsize} bytes, but has {length}"
         )
     # A stride of 0 would turn one number into any amount of memory.
     spanned = elements_spanned(tensor.shape, tensor.strides)
     if tensor.offset + spanned > storage.length or math.prod(tensor.shape) > storage.length:
         raise ValueError(f"tensor {name!r} reaches beyond its storage")
-    start = _start_of_member(file, member)
     contiguous = tensor.strides == _row_major(tensor.shape) or math.prod(tensor.shape) <= 1
     offset = start + tensor.offset * itemsize
     return Entry(path, storage.dtype, tensor.shape, offset, None if contiguous else tensor.strides)
@@ -172,7 +207,7 @@ class _Interpreter:
         self.marks: list[int] = []
         self.memo: dict[int, object] = {}
 
-    def run(self, description: bytes) -> object:
+    def run(self, description: BinaryIO) -> object:
         """The described object; raises ValueError for any other instruction, class or call."""
         try:
             for instruction, argument, _ in pickletools.genops(description):
@@ -251,7 +286,9 @@ class _Interpreter:
         _expect(self.stack[-1], dict)
 
     def _persistent(self, argument: object) -> None:
-        kind, storage, key, _, length = _expect(self.stack.pop(), tuple)
+        kind, storage, key, _, length, *view = _expect(self.stack.pop(), tuple)
+        if view not in ([], [None]):
+            raise ValueError("its storages are parts of other storages")
         dtype = STORAGE_DTYPES[_expect(storage, Class).name]
         if kind != "storage" or not isinstance(key, str) or type(length) is not int or length < 0:
             raise TypeError(key)
