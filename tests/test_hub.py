@@ -94,9 +94,13 @@ def test_fetches_what_a_checkpoint_needs(checkpoint, hub):
     assert not [path for method, path in hub.requests if method == "GET" and "/resolve/" in path]
 
 
-def test_an_old_id_without_an_organization(checkpoint, hub):
+def test_an_old_id_without_an_organization(checkpoint, hub, capsys):
     hub.add("gpt2", contents(checkpoint))
     assert "config.json" in names(resolve("gpt2"))
+    capsys.readouterr()
+    resolve("gpt2")
+    # Nothing to wait for, nothing to say.
+    assert capsys.readouterr() == ("", "")
 
 
 def test_weights_of_pytorch_only_without_safetensors(hub):

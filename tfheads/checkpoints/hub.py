@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import tqdm, validate_repo_id
 
 from tfheads.checkpoints.atomic import (
     COMMIT_DIRECTORY,
@@ -43,6 +43,13 @@ SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm", "*.bpe", "*.jinja", "*.tik
 SAFETENSORS = (SafetensorsFiles.single_name, "model-*.safetensors")
 TORCH = (TorchFiles.single_name, "pytorch_model-*.bin")
 NOT_UPLOADED = (f"{STAGING_PREFIX}*", f"{COMMIT_DIRECTORY}/*", ".git/*", ".cache/*", "*.lock", "__pycache__/*")
+
+
+class DelayedProgress(tqdm):
+    """The client's progress bar, which only appears when there is something to wait for."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **({"delay": 2} | options))
 
 
 def resolve(
@@ -178,7 +185,12 @@ def _repository_id(name: str | os.PathLike) -> str:
 
 
 def _fetch(name: str, patterns: Sequence[str], options: dict) -> str:
-    arguments = {"allow_patterns": list(patterns), "ignore_patterns": ["*/*"], "library_name": "tfheads"}
+    arguments = {
+        "allow_patterns": list(patterns),
+        "ignore_patterns": ["*/*"],
+        "library_name": "tfheads",
+        "tqdm_class": DelayedProgress,
+    }
     try:
         return snapshot_download(name, **arguments, **options)
     except Exception as error:
