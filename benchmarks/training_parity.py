@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4, help="of the 12 of each model")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--length", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--tiny", action="store_true", help="tiny shapes, to try the script")
     options = parser.parse_args()

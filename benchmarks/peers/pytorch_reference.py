@@ -7,7 +7,11 @@ writes FOLDER/checkpoint (Hugging Face format) and FOLDER/reference.npz with `in
 """
 
 import argparse
+import os
 from pathlib import Path
+
+# As in pytorch.py: threads that spin while they wait are very slow on a machine that is not idle.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import torch
@@ -71,7 +75,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--layers", type=int, help="instead of 12")
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--length", type=int, default=32)
     parser.add_argument("--steps", type=int, default=0, help="updates to train for")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--tiny", action="store_true")
