@@ -144,7 +144,16 @@ class Backbone(Part):
         return {"memory": self.stack.memory(encoded), "memory_visible": visible}
 
     def check_config(self, reader: "ConfigReader") -> None:
-        """Raises if the family leaves a key of its config class unread without saying why (a defect of the family)."""
+        """Raises for a key that is set and not honoured.
+
+        Raises:
+            ValueError: attention weights or tuples are asked for; or the family leaves a key of its config class
+                unread without saying why, which is a defect of the family.
+        """
+        if self.config.output_attentions:
+            raise ValueError("output_attentions must be False: attention weights are not returned, got True")
+        if not self.config.return_dict:
+            raise ValueError("return_dict must be True: models return dictionaries, got False")
         own = set(type(self.config)().to_dict()) - set(transformers.PreTrainedConfig().to_dict())
         unread = own - reader.read - set(INERT) - set(self.inert)
         if unread:

@@ -56,6 +56,8 @@ class Bert(Backbone):
 
     @staticmethod
     def make_stack(config):
+        if config.add_cross_attention and not config.is_decoder:
+            raise ValueError("add_cross_attention needs is_decoder=True, got is_decoder=False")
         norm = partial(LayerNorm, config.hidden_size, config.layer_norm_eps)
         attention = partial(
             Attention, config.hidden_size, config.num_attention_heads, dropout=config.attention_probs_dropout_prob

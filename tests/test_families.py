@@ -1,0 +1,257 @@
+"""Every family x class x variant against what PyTorch gave: names, weights, logits, losses, gradients, generation."""
+
+import contextlib
+import functools
+import inspect
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import transformers
+
+import tfheads
+from tests.fixtures import reference, weights
+from tfheads import registry
+from tfheads.checkpoints.attribute_walk import checkpoint_variables
+from tfheads.checkpoints.loading import load, plan_loading
+from tfheads.checkpoints.saving import tensor_sources
+
+TOLERANCE = 1e-5
+CASES = reference.names()
+GENERATIVE = [name for name in CASES if "generation" in reference.load(name)]
+
+
+class Stored:
+    """A checkpoint in memory."""
+
+    def __init__(self, tensors: dict[str, np.ndarray]):
+        self.tensors = tensors
+
+    def names(self):
+        return list(self.tensors)
+
+    def shape(self, name):
+        return self.tensors[name].shape
+
+    def read(self, name):
+        return self.tensors[name]
+
+    def read_rows(self, name, start, stop):
+        return self.tensors[name][start:stop]
+
+
+def config_of(record: dict, **changes) -> transformers.PreTrainedConfig:
+    return transformers.AutoConfig.for_model(**{**record["config"], **changes})
+
+
+def tensors_of(record: dict) -> dict[str, np.ndarray]:
+    return {
+        name: weights.weight(name, entry["shape"])
+        for name, entry in record["parameters"].items()
+        if entry["tied_to"] is None
+    }
+
+
+@functools.cache
+def model_of(name: str):
+    record = reference.load(name)
+    with pytest.warns(UserWarning) if name == "bert/lm_not_decoder" else contextlib.nullcontext():
+        model = getattr(tfheads, record["class"]).from_config(config_of(record))
+    load(model, Stored(tensors_of(record)))
+    return model
+
+
+def main_output(output) -> np.ndarray:
+    return tf.cast(next(iter(output.values())), "float32").numpy()
+
+
+def arrays(inputs: dict) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value, "int32") for name, value in inputs.items()}
+
+
+def worst_difference(output, record: dict) -> float:
+    mask = record["inputs"].get("attention_mask")
+    differences = [
+        reference.difference(output[name].numpy(), stored, mask) for name, stored in record["outputs"].items()
+    ]
+    if "loss" in record:
+        differences.append(abs(float(output.loss) - record["loss"]))
+    return max(differences)
+
+
+def test_every_family_has_fixtures_for_every_class():
+    recorded = {reference.load(name)["class"] for name in CASES}
+    named = {registry.class_names(cls, task)[0] for cls in registry.FAMILIES.values() for task in cls.heads}
+    assert recorded == named
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_and_loss_equal_the_reference_eagerly(name):
+    for record in reference.load(name)["forward"].values():
+        assert worst_difference(model_of(name)(**arrays(record["inputs"])), record) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_and_loss_equal_the_reference_under_xla(name):
+    model, records = model_of(name), reference.load(name)["forward"]
+    record = records.get("right_padded") or next(iter(records.values()))
+    compiled = tf.function(lambda inputs: model(inputs), jit_compile=True, autograph=False)
+    assert worst_difference(compiled(arrays(record["inputs"])), record) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hidden_states_equal_the_reference(name):
+    for record in reference.load(name)["forward"].values():
+        output = model_of(name)(**arrays(record["inputs"]), output_hidden_states=True)
+        real = np.asarray(record["inputs"].get("attention_mask", np.ones_like(record["inputs"]["input_ids"]))) == 1
+        means = [float(state.numpy()[real].mean()) for state in output.hidden_states]
+        np.testing.assert_allclose(means, record["hidden_state_means"], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_import_then_export_is_bit_equal_under_the_reference_names(name):
+    record = reference.load(name)
+    stored = tensors_of(record)
+    written = {source.name: source.read() for source in tensor_sources(model_of(name))}
+    assert {n: list(v.shape) for n, v in written.items()} == {e["name"]: e["shape"] for e in record["exported"]}
+    echoes = model_of(name).family.table(model_of(name).config).echoes
+    for tensor, value in written.items():
+        if tensor not in echoes:
+            np.testing.assert_array_equal(value, stored[tensor])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_trainable_variable_gets_the_reference_gradient(name):
+    record, model = reference.load(name), model_of(name)
+    if "gradients" not in record:
+        assert model.task == "base"
+        return
+    inputs = arrays(record["forward"][record["gradients"]["inputs"]]["inputs"])
+    variables = {id(v): v.value for v in checkpoint_variables(model)}
+    with tf.GradientTape() as tape:
+        loss = model(**inputs).loss
+    gradients = dict(zip(variables, tape.gradient(loss, list(variables.values())), strict=True))
+    prefix = "" if model.task == "base" else f"{model.family.checkpoint_prefix}."
+    expected = record["gradients"]["sums_of_squares"]
+    seen = set()
+    for binding in model.family.table(model.config).bindings(model, prefix):
+        values = [tf.convert_to_tensor(gradients[id(variable)]).numpy() for variable in binding.variables]
+        for tensor, value in zip(binding.names, binding.operation.to_tensors(values), strict=True):
+            np.testing.assert_allclose(np.sum(np.square(value)), expected[tensor], rtol=1e-3, atol=1e-6)
+            seen.add(tensor)
+    assert set(expected) - seen <= set(model.family.table(model.config).echoes)
+
+
+@pytest.mark.parametrize("name", GENERATIVE)
+def test_greedy_tokens_equal_the_reference_in_padded_batches_and_alone(name):
+    record, model = reference.load(name), model_of(name)
+    prompts = record["prompts"]
+    width = max(map(len, prompts))
+    ids = np.array([[0] * (width - len(prompt)) + prompt for prompt in prompts])
+    mask = np.array([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    for run in record["generation"]:
+        made = model.generate(ids, attention_mask=mask, **run["settings"])
+        assert made[:, :width].tolist() == ids.tolist()
+        assert made[:, width:].tolist() == run["batch"]
+        for prompt, alone in zip(prompts, run["alone"], strict=True):
+            assert model.generate([prompt], **run["settings"])[0, len(prompt) :].tolist() == alone
+
+
+@pytest.mark.parametrize("name", GENERATIVE)
+def test_cached_decoding_equals_the_full_pass(name):
+    model = model_of(name)
+    ids = np.random.RandomState(0).randint(3, model.vocab_size, (2, 9)).astype("int32")
+    full = model.backbone({"input_ids": tf.constant(ids)}, training=False)["last_hidden_state"].numpy()
+    state = model.backbone.decoding_state({"input_ids": tf.constant(ids)}, 16)
+    hidden, state = model.backbone.extend(
+        {"input_ids": tf.constant(ids[:, :4]), "position_ids": tf.range(4)[None]}, state, 0
+    )
+    steps = [hidden.numpy()]
+    for slot in range(4, 9):
+        inputs = {"input_ids": tf.constant(ids[:, slot : slot + 1]), "position_ids": tf.constant([[slot]])}
+        hidden, state = model.backbone.extend(inputs, state, slot)
+        steps.append(hidden.numpy())
+    np.testing.assert_allclose(np.concatenate(steps, 1), full, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["gpt2/lm", "bert/mlm", "bert/lm", "bert/model", "gpt2/model"])
+@pytest.mark.parametrize("policy", ["bfloat16", "float16", "mixed_bfloat16", "mixed_float16"])
+def test_low_precision_is_near_float32_and_finite_with_a_fully_padded_row(name, policy):
+    record = reference.load(name)
+    model = getattr(tfheads, record["class"]).from_config(config_of(record), dtype=policy)
+    load(model, Stored(tensors_of(record)))
+    inputs = arrays(record["forward"]["right_padded"]["inputs"])
+    inputs.pop("labels", None)
+    real = inputs["attention_mask"] == 1
+    exact, low = main_output(model_of(name)(**inputs))[real], main_output(model(**inputs))[real]
+    assert np.abs(low - exact).max() < (0.1 if "bfloat16" in policy else 0.02) * np.abs(exact).max()
+    inputs["attention_mask"] = np.zeros_like(inputs["attention_mask"])
+    assert np.isfinite(main_output(model(**inputs))).all()
+
+
+EFFECTS = [(kind, name) for kind in registry.FAMILIES for name in reference.load(f"{kind}/config_effects")]
+
+
+@pytest.mark.parametrize(("kind", "class_name"), EFFECTS)
+def test_each_config_key_has_an_effect_where_the_reference_has_one_or_is_an_error(kind, class_name):
+    """A key is perturbed: outputs and parameters change exactly where PyTorch's do, or the key is refused."""
+    small = next(record for record in map(reference.load, reference.names(kind)) if record["class"] == class_name)
+    ids = np.random.RandomState(1).randint(0, 40, (2, 9)).astype("int32")
+    before = _traits(class_name, config_of(small), ids)
+    effects = reference.load(f"{kind}/config_effects")[class_name]
+    ours_by_design = {"dtype"}  # the Keras policy decides, `dtype="auto"` follows the checkpoint
+    for key, effect in effects.items():
+        if key in ours_by_design or effect.get("changes") == ["training"]:
+            continue
+        changed = {key: effect["changed_to"]}
+        if "error" in effect or key in ("output_attentions", "return_dict"):
+            with pytest.raises(ValueError, match=key):
+                getattr(tfheads, class_name).from_config(config_of(small, **changed))
+            continue
+        after = _traits(class_name, config_of(small, **changed), ids)
+        for trait in ("parameters", "outputs"):
+            assert (after[trait] != before[trait]) == (trait in effect["changes"]), (key, trait)
+
+
+def _traits(class_name: str, config, ids) -> dict:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = getattr(tfheads, class_name).from_config(config)
+    shapes = {source.name: source.shape for source in tensor_sources(model)}
+    load(model, Stored({name: weights.weight(name, shape) for name, shape in shapes.items()}))
+    return {"parameters": shapes, "outputs": main_output(model(ids)).round(4).tolist()}
+
+
+@pytest.mark.parametrize("name", ["gpt2/lm", "bert/mlm"])
+def test_dropout_keys_change_training_only(name):
+    record = reference.load(name)
+    dropouts = [key for key in record["config"] if "dropout_prob" in key or key.endswith("_pdrop")]
+    assert len(dropouts) >= 2
+    ids = np.random.RandomState(1).randint(0, 40, (2, 9)).astype("int32")
+    for key in dropouts:
+        model = getattr(tfheads, record["class"]).from_config(config_of(record, **{key: 0.5}), seed=0)
+        keras.utils.set_random_seed(0)
+        quiet, noisy = model(ids).logits.numpy(), model(ids, training=True).logits.numpy()
+        assert np.abs(quiet - noisy).max() > 1e-3, key
+        np.testing.assert_array_equal(quiet, model(ids).logits.numpy())
+
+
+@pytest.mark.parametrize("name", ["gpt2/lm", "bert/mlm"])
+def test_a_missing_or_unexpected_tensor_is_named(name):
+    record = reference.load(name)
+    model = getattr(tfheads, record["class"]).from_config(config_of(record))
+    tensors = tensors_of(record)
+    block = next(tensor for tensor in tensors if ".0." in tensor)
+    with pytest.raises(ValueError, match=f"missing {block}"):
+        plan_loading(model, Stored({n: v for n, v in tensors.items() if n != block}))
+    with pytest.raises(ValueError, match="unexpected surprise"):
+        plan_loading(model, Stored({**tensors, "surprise.weight": np.zeros(3, "float32")}))
+    with pytest.raises(ValueError, match=f"{block} has the shape"):
+        plan_loading(model, Stored({**tensors, block: np.zeros((7, 7), "float32")}))
+
+
+def test_family_files_are_short():
+    for cls in registry.FAMILIES.values():
+        assert len(inspect.getsource(inspect.getmodule(cls)).splitlines()) < 150
