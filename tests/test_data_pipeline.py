@@ -254,6 +254,14 @@ def test_blocks_from_a_dataset(texts, blocks, gpt2):
         TokenBlocks(tokenizing.tokenize_texts(texts, gpt2))
 
 
+def test_token_ids_beyond_the_vocabulary(blocks):
+    blocks.check_vocabulary(184)
+    with pytest.raises(ValueError, match="token id 183, the model takes 0 .. 182"):
+        blocks.check_vocabulary(183)
+    with pytest.raises(ValueError, match="token id -1"):
+        TokenBlocks({"input_ids": np.full((1, 4), -1, np.int32)}).check_vocabulary(183)
+
+
 def test_impossible_batches_are_refused_at_once(blocks):
     with pytest.raises(ValueError, match="batch_size=24 is more than the data holds: 23 rows"):
         blocks.batches(24)

@@ -178,3 +178,15 @@ def test_a_saved_dataset_is_a_named_one(tmp_path, load):
     datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "saved"))
     found = load(str(tmp_path / "saved"), validation_split_percentage=50)
     assert list(found["train"]["text"]) == ["b"] and list(found["validation"]["text"]) == ["a"]
+
+
+def test_a_folder_with_splits_is_a_named_one_too(tmp_path, load):
+    write_lines(tmp_path / "named/train.jsonl", [{"body": str(i)} for i in range(3)])
+    write_lines(tmp_path / "named/validation.jsonl", [{"body": "held out"}])
+    for streaming in (False, True):
+        found = load(str(tmp_path / "named"), streaming=streaming)
+        assert [row["text"] for row in found["train"]] == ["0", "1", "2"]
+        assert [row["text"] for row in found["validation"]] == ["held out"]
+    write_lines(tmp_path / "headless/test.jsonl", [{"body": "x"}])
+    with pytest.raises(KeyError, match="has no split 'train', its splits are test"):
+        load(str(tmp_path / "headless"))

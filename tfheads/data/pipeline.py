@@ -57,6 +57,17 @@ class BatchSource:
         part.__dict__.update(self.__dict__, _shard=(index, count))
         return part
 
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Raises ValueError when a token id is not below the model's `vocab_size`, before anything is trained."""
+        ids = self.columns["input_ids"]
+        lowest, highest = int(tf.reduce_min(ids)), int(tf.reduce_max(ids))
+        if lowest < 0 or highest >= vocab_size:
+            wrong = lowest if lowest < 0 else highest
+            raise ValueError(
+                f"the data holds token id {wrong}, the model takes 0 .. {vocab_size - 1} "
+                f"(vocab_size={vocab_size}); use the model's own tokenizer, or resize its embeddings."
+            )
+
     def steps_per_epoch(self, batch_size: int, drop_remainder: bool = True) -> int:
         """How many batches of `batch_size` rows (of this shard) an epoch has."""
         index, count = self._shard

@@ -230,7 +230,12 @@ def _new_array(path: str | None, dtype: Any, size: int) -> np.ndarray:
             with open(path, "wb") as file:
                 np.save(file, array)
         return array
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(size,))
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(size,))
+    if hasattr(os, "posix_fallocate"):
+        # Without room on the disk this raises OSError; writing to the mapped pages would end the process instead.
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    return array
 
 
 def _write_splits(tokenized: datasets.Dataset, path: str | None) -> np.ndarray:
