@@ -16,10 +16,11 @@ from tfheads.generation.generate import Generates
 from tfheads.layers.part import dtype_scope, weights_are_awaited, weights_follow
 from tfheads.outputs import ModelOutput
 from tfheads.registry import named_class, task
+from tfheads.serving import Served
 from tfheads.trainer import TaskTrainer, output_of
 
 
-class TaskModel(Pretrained, TaskTrainer, keras.Model):
+class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
     """A backbone with a head for one task.
 
     Named classes such as `GPT2LMHeadModel` are made for one family; the task's own class (`AutoModelForCausalLM`) is

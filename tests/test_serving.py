@@ -1,0 +1,307 @@
+"""SavedModels: answers in a fresh process without tfheads, no XLA, atomic versions, refusals."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tokenizers import decoders
+
+import tfheads
+from tests.fixtures import pipeline_cases, tiny_tokenizers
+from tests.rebuilt_models import rebuilt
+from tfheads.serving.causal_lm import last_tokens
+from tfheads.serving.versions import new_version
+
+CLIENT = Path(__file__).with_name("serving_client.py")
+PROMPTS = ["the cat sat on", "", "a café,  two\n lines 中 😀", "the dog ran " * 50, "x", "nul\0 and \x7f"]
+MASKED = [
+    "the cat [MASK] on the mat.",
+    "[MASK]",
+    "Café 中 😀 [MASK] é",
+    "a [MASK] dog ran over the [MASK] house",
+    "[MASK] the dog ran " * 50,
+    "red [MASK]" + " x" * 200,
+]
+
+
+def call(calls: list, folder: Path) -> list:
+    """Answers of signatures in a process that imports tensorflow and tensorflow_text alone."""
+    (folder / "calls.json").write_text(json.dumps(calls))
+    command = [sys.executable, str(CLIENT), str(folder / "calls.json")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["forbidden"] == []
+    return result["answers"]
+
+
+def texts(values: list) -> list:
+    """Strings or bytes as the client wants them."""
+    return ["string", [(v if isinstance(v, bytes) else v.encode()).decode("latin-1") for v in values]]
+
+
+def decoded(value):
+    """What the client gave, as text."""
+    if isinstance(value, list):
+        return [decoded(item) for item in value]
+    return value.encode("latin-1").decode("utf-8")
+
+
+def sampling(prompts: list, **changes) -> list:
+    """A call of the signature `generate`."""
+    options = {"max_new_tokens": 5, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "seed": 1, **changes}
+    dtypes = {"temperature": "float32", "top_p": "float32"}
+    given = {name: [dtypes.get(name, "int32"), value] for name, value in options.items()}
+    return ["generate", {"text": texts(prompts), **given}]
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+    return rebuilt("GPT2LMHeadModel", pipeline_cases.GPT2)
+
+
+@pytest.fixture(scope="module")
+def bert():
+    return rebuilt("BertForMaskedLM", pipeline_cases.BERT)
+
+
+@pytest.fixture(scope="module")
+def generator(gpt2, tmp_path_factory):
+    directory = str(tmp_path_factory.mktemp("generator"))
+    return gpt2.export_serving(directory, tiny_tokenizers.byte_level_bpe(), max_new_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def filler(bert, tmp_path_factory):
+    return bert.export_serving(str(tmp_path_factory.mktemp("filler")), tokenizer=tiny_tokenizers.wordpiece(), version=3)
+
+
+@pytest.fixture(scope="module")
+def answers(generator, filler, tmp_path_factory):
+    """All answers of one fresh process, by bundle and by the names below."""
+
+    def top(k):
+        return ["fill_mask", {"text": texts(MASKED), "top_k": ["int32", k]}]
+
+    def tokens(ids):
+        return ["token_level", {"input_ids": ["int32", ids], "attention_mask": ["int32", [[1] * len(ids[0])]]}]
+
+    calls = {
+        (generator, "default"): ["serving_default", {"text": texts(PROMPTS)}],
+        (generator, "alone"): ["serving_default", {"text": texts(PROMPTS[:1])}],
+        (generator, "no rows"): ["serving_default", {"text": ["string", []]}],
+        (generator, "bytes"): ["serving_default", {"text": texts([b"the \xff cat", "the cat sat on"])}],
+        (generator, "greedy"): sampling(PROMPTS),
+        (generator, "seed 1"): sampling(PROMPTS, temperature=1.5),
+        (generator, "seed 1 again"): sampling(PROMPTS, temperature=1.5),
+        (generator, "seed 2"): sampling(PROMPTS, temperature=1.5, seed=2),
+        (generator, "top_k 1"): sampling(PROMPTS, temperature=1.5, top_k=1),
+        (generator, "top_p small"): sampling(PROMPTS, temperature=1.5, top_p=1e-6),
+        (generator, "longest"): sampling(PROMPTS, max_new_tokens=47),
+        (generator, "too many"): sampling(PROMPTS, max_new_tokens=48),
+        (generator, "none"): sampling(PROMPTS, max_new_tokens=0),
+        (generator, "cold"): sampling(PROMPTS, temperature=-1.0),
+        (generator, "top_p 2"): sampling(PROMPTS, temperature=1.0, top_p=2.0),
+        (generator, "tokens"): tokens([[1, 2, 3]]),
+        (generator, "token out of range"): tokens([[283]]),
+        (generator, "too long"): tokens([[1] * 49]),
+        (filler, "default"): ["serving_default", {"text": texts([*MASKED, "", "no mask", "cat " * 99 + "[MASK]"])}],
+        (filler, "alone"): ["serving_default", {"text": texts(MASKED[:1])}],
+        (filler, "no rows"): ["serving_default", {"text": ["string", []]}],
+        (filler, "top 2"): top(2),
+        (filler, "top 0"): top(0),
+        (filler, "top 106"): top(106),
+    }
+    given = call([[directory, *rest] for (directory, _), rest in calls.items()], tmp_path_factory.mktemp("calls"))
+    return dict(zip(calls, given, strict=True))
+
+
+@pytest.fixture(scope="module")
+def generated(answers, generator):
+    return {name: answer for (directory, name), answer in answers.items() if directory == generator}
+
+
+@pytest.fixture(scope="module")
+def filled(answers, filler):
+    return {name: answer for (directory, name), answer in answers.items() if directory == filler}
+
+
+def test_generated_text_equals_the_pipeline(gpt2, generated):
+    pipe = tfheads.pipeline(
+        "text-generation",
+        model=gpt2,
+        tokenizer=tiny_tokenizers.byte_level_bpe(),
+        do_sample=False,
+        handle_long_generation="hole",
+        jit_compile=False,
+    )
+    for name, count in (("default", 12), ("greedy", 5), ("longest", 47)):
+        answers = [answer["generated_text"] for (answer,) in pipe(PROMPTS, max_new_tokens=count)]
+        assert decoded(generated[name]["generated_text"]) == answers
+        assert decoded(generated[name]["new_text"]) == [a[len(p) :] for a, p in zip(answers, PROMPTS, strict=True)]
+
+
+def test_rows_do_not_depend_on_their_neighbours(generated, filled):
+    assert generated["alone"]["generated_text"] == generated["default"]["generated_text"][:1]
+    assert decoded(generated["bytes"]["new_text"])[1] == decoded(generated["alone"]["new_text"])[0]
+    assert decoded(generated["bytes"]["generated_text"])[0].startswith("the \ufffd cat")
+    assert generated["no rows"] == {"generated_text": [], "new_text": []}
+    assert filled["alone"]["sequences"][0][0] == filled["default"]["sequences"][0][0]
+    assert filled["no rows"]["sequences"] == [] and filled["no rows"]["mask_count"] == []
+
+
+def test_sampling_follows_the_seed_and_its_limits(generated):
+    assert generated["seed 1"] == generated["seed 1 again"] != generated["seed 2"]
+    assert generated["seed 1"] != generated["greedy"]
+    assert generated["top_k 1"] == generated["greedy"] == generated["top_p small"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("too many", "max_new_tokens must be at most 47"),
+        ("none", "max_new_tokens must be at least 1"),
+        ("cold", "temperature must be at least 0"),
+        ("top_p 2", "top_p must be at most 1"),
+        ("token out of range", "input_ids must be between 0 and 282"),
+        ("too long", "at most 48 tokens"),
+    ],
+)
+def test_bad_requests_are_errors(generated, name, message):
+    assert isinstance(generated[name], str) and message in generated[name]
+
+
+def test_token_level_equals_the_model(gpt2, generated):
+    logits = gpt2({"input_ids": [[1, 2, 3]]}).logits.numpy()
+    np.testing.assert_allclose(np.array(generated["tokens"]["logits"]), logits, atol=1e-5)
+
+
+def test_filled_masks_equal_the_pipeline(bert, filled):
+    pipe = tfheads.pipeline(
+        "fill-mask", model=bert, tokenizer=tiny_tokenizers.wordpiece(), tokenizer_kwargs={"truncation": True}
+    )
+    for name, top_k in (("default", 5), ("top 2", 2)):
+        answer = filled[name]
+        for row, expected in enumerate(pipe(MASKED, top_k=top_k)):
+            expected = expected if isinstance(expected[0], list) else [expected]
+            count = answer["mask_count"][row]
+            assert count == len(expected)
+            assert decoded(answer["sequences"][row][:count]) == [[a["sequence"] for a in mask] for mask in expected]
+            assert decoded(answer["tokens"][row][:count]) == [[a["token_str"] for a in mask] for mask in expected]
+            assert answer["token_ids"][row][:count] == [[a["token"] for a in mask] for mask in expected]
+            scores = [[a["score"] for a in mask] for mask in expected]
+            np.testing.assert_allclose(answer["scores"][row][:count], scores, atol=1e-6)
+
+
+def test_texts_without_a_mask_have_no_answers(filled):
+    answer = filled["default"]
+    assert answer["mask_count"][-3:] == [0, 0, 0]
+    assert not np.any(answer["scores"][-3:]) and set(np.ravel(answer["sequences"][-3:])) == {""}
+    assert "top_k must be at least 1" in filled["top 0"] and "at most 105" in filled["top 106"]
+
+
+def test_signatures_have_names(generator, filler):
+    signatures = tf.saved_model.load(generator).signatures
+    assert set(signatures) == {"serving_default", "generate", "token_level"}
+    options = {"text", "max_new_tokens", "temperature", "top_k", "top_p", "seed"}
+    assert set(signatures["generate"].structured_input_signature[1]) == options
+    default = tf.saved_model.load(filler).signatures["serving_default"]
+    assert default.structured_input_signature == ((), {"text": tf.TensorSpec([None], tf.string, "text")})
+    assert set(default.structured_outputs) == {"tokens", "token_ids", "scores", "sequences", "mask_count"}
+
+
+@pytest.mark.parametrize("bundle", ["generator", "filler"])
+def test_the_graph_needs_no_xla_and_holds_no_weights(bundle, request):
+    path = Path(request.getfixturevalue(bundle), "saved_model.pb")
+    assert path.stat().st_size < 20e6
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    library = saved.meta_graphs[0].graph_def.library.function
+    nodes = [node for function in library for node in function.node_def] + list(saved.meta_graphs[0].graph_def.node)
+    assert len(nodes) > 100 and not [node.op for node in nodes if node.op.startswith("Xla") or "PyFunc" in node.op]
+    marked = [function.signature.name for function in library if function.attr["_XlaMustCompile"].b]
+    assert not marked + [node.name for node in nodes if node.attr["_XlaMustCompile"].b]
+    constants = [node.attr["value"].tensor for node in nodes if node.op == "Const"]
+    floats = [len(tensor.tensor_content) for tensor in constants if tensor.dtype == tf.float32.as_datatype_enum]
+    assert max(floats, default=0) < 1000
+
+
+def test_without_a_tokenizer_only_tokens_are_served(bert, tmp_path):
+    path = bert.export_serving(tmp_path, None)
+    signatures = tf.saved_model.load(path).signatures
+    assert set(signatures) == {"serving_default", "token_level"}
+    ids, mask = tf.constant([[2, 7, 4, 3, 0]]), tf.constant([[1, 1, 1, 1, 0]])
+    logits = signatures["serving_default"](input_ids=ids, attention_mask=mask)["logits"]
+    np.testing.assert_allclose(logits, bert({"input_ids": ids, "attention_mask": mask}).logits, atol=1e-5)
+
+
+def test_versions_are_neither_overwritten_nor_half_written(bert, tmp_path, monkeypatch):
+    first = Path(bert.export_serving(tmp_path, None, version=7))
+    assert first == tmp_path / "7"
+    with pytest.raises(FileExistsError, match="give another version, or overwrite=True"):
+        bert.export_serving(tmp_path, None, version=7)
+
+    def full_disk(module, path, **options):
+        Path(path, "saved_model.pb").write_bytes(b"half")
+        assert [name for name in sorted(p.name for p in tmp_path.iterdir()) if not name.startswith(".")] == ["7"]
+        raise OSError(28, "No space left on device")
+
+    before = (first / "saved_model.pb").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.saved_model, "save", full_disk)
+        for options in ({"version": 8}, {"version": 7, "overwrite": True}):
+            with pytest.raises(OSError, match="No space left"):
+                bert.export_serving(tmp_path, None, **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["7"] and (first / "saved_model.pb").read_bytes() == before
+    with new_version(tmp_path, 7, True) as staging:
+        (staging / "saved_model.pb").write_bytes(b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["7"] and (first / "saved_model.pb").read_bytes() == b"new"
+
+
+def test_an_inexact_tokenizer_is_refused(gpt2, tmp_path):
+    tokenizer = tiny_tokenizers.byte_level_bpe()
+    tokenizer.backend_tokenizer.decoder = decoders.Metaspace()
+    with pytest.raises(ValueError, match="Metaspace; tokenizer=None exports the token-level signature alone"):
+        gpt2.export_serving(tmp_path, tokenizer)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"version": 0}, ValueError, "version must be a whole number from 1, got 0"),
+        ({"version": "1"}, ValueError, "got '1'"),
+        ({"max_tokens": 3}, ValueError, "no option 'max_tokens' for this model, the nearest is 'max_new_tokens'"),
+        ({"max_new_tokens": 48}, ValueError, "at most 47"),
+        ({"tokenizer": None, "top_k": 3}, ValueError, "top_k must not be given without a tokenizer"),
+    ],
+)
+def test_bad_options(gpt2, tmp_path, monkeypatch, options, error, message):
+    monkeypatch.setattr("tfheads.serving.export._in_graph", lambda model, tokenizer: None)
+    with pytest.raises(error, match=message):
+        gpt2.export_serving(tmp_path, **{"tokenizer": tiny_tokenizers.byte_level_bpe(), **options})
+    assert not list(tmp_path.iterdir())
+
+
+def test_models_that_have_no_text_signature(bert, gpt2, tmp_path):
+    words, bare = tiny_tokenizers.wordpiece(), rebuilt("BertModel", pipeline_cases.BERT)
+    with pytest.raises(ValueError, match="tokenizer must be None for BertModel"):
+        bare.export_serving(tmp_path, words)
+    words.add_tokens(["onemore"])
+    with pytest.raises(ValueError, match="tokenizer has ids up to 105, the model's vocabulary ends at 104"):
+        bert.export_serving(tmp_path, words)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="directory must not be a file"):
+        gpt2.export_serving(tmp_path / "file", None)
+
+
+def test_last_tokens():
+    ids = tf.ragged.constant([[1, 2, 3, 4], [], [5]])
+    dense, lengths = last_tokens(ids, 3)
+    assert dense.numpy().tolist() == [[2, 3, 4], [0, 0, 0], [5, 0, 0]] and lengths.numpy().tolist() == [3, 0, 1]
+    dense, lengths = last_tokens(ids[:0], 3)
+    assert dense.shape == (0, 0) and lengths.shape == (0,)

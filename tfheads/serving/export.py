@@ -1,0 +1,61 @@
+"""From a model and a tokenizer to a version directory of TensorFlow Serving."""
+
+import difflib
+import os
+
+import tensorflow as tf
+import transformers
+
+from tfheads.models import TaskModel
+from tfheads.preprocessing import GraphTokenizer, graph_tokenizer
+from tfheads.serving.causal_lm import CausalLMBundle
+from tfheads.serving.masked_lm import MaskedLMBundle
+from tfheads.serving.token_level import Bundle
+from tfheads.serving.versions import check_version, new_version
+
+BUNDLES: dict[str, type[Bundle]] = {"causal-lm": CausalLMBundle, "masked-lm": MaskedLMBundle}
+
+
+def export(model: TaskModel, directory, tokenizer, version: int, overwrite: bool, options: dict) -> str:
+    """Writes one version; see `Served.export_serving`."""
+    check_version(directory, version, overwrite)
+    if tokenizer is None:
+        if options:
+            raise ValueError(f"{next(iter(options))} must not be given without a tokenizer: token_level has no options")
+        bundle = Bundle(model)
+    else:
+        cls = _bundle_class(model)
+        _check_options(cls, options)
+        if isinstance(tokenizer, (str, os.PathLike)):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(tokenizer))
+        bundle = cls(model, _in_graph(model, tokenizer), tokenizer, options)
+    with new_version(directory, version, overwrite) as staging:
+        tf.saved_model.save(bundle, str(staging), signatures=bundle.signatures())
+    return os.path.join(directory, str(version))
+
+
+def _bundle_class(model: TaskModel) -> type[Bundle]:
+    if model.task not in BUNDLES:
+        raise ValueError(
+            f"tokenizer must be None for {type(model).__name__}: text signatures exist for {', '.join(BUNDLES)}"
+        )
+    return BUNDLES[model.task]
+
+
+def _check_options(cls: type[Bundle], options: dict) -> None:
+    for name in options:
+        if name not in cls.option_names:
+            near = difflib.get_close_matches(name, cls.option_names, n=1, cutoff=0.0)[0]
+            raise ValueError(f"export_serving has no option {name!r} for this model, the nearest is {near!r}")
+
+
+def _in_graph(model: TaskModel, tokenizer) -> GraphTokenizer:
+    try:
+        graph = graph_tokenizer(tokenizer)
+    except ValueError as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(f"{reason}; tokenizer=None exports the token-level signature alone") from error
+    if graph.vocabulary_size > model.vocab_size:
+        last = graph.vocabulary_size - 1
+        raise ValueError(f"tokenizer has ids up to {last}, the model's vocabulary ends at {model.vocab_size - 1}")
+    return graph

@@ -1,0 +1,92 @@
+"""Signatures of masked language models: text with masks in, the most probable tokens out."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfheads.models import TaskModel
+from tfheads.pipelines.fill_mask import mask_logits
+from tfheads.preprocessing import GraphTokenizer
+from tfheads.serving.causal_lm import NO_LIMIT, last_tokens
+from tfheads.serving.token_level import Bundle, scalar, text_input, traced
+
+
+class MaskedLMBundle(Bundle):
+    """A masked language model with its tokenizer.
+
+    Args:
+        model: a masked language model.
+        graph: its tokenizer in the graph.
+        tokenizer: the tokenizer itself.
+        options: of `serving_default`, see `Served.export_serving`.
+
+    Raises:
+        ValueError: the tokenizer has no mask token, or `top_k` is out of range.
+    """
+
+    option_names = ("top_k",)
+
+    def __init__(self, model: TaskModel, graph: GraphTokenizer, tokenizer, options: dict):
+        super().__init__(model)
+        if tokenizer.mask_token_id is None:
+            raise ValueError(f"tokenizer must have a mask token, {type(tokenizer).__name__} has none")
+        self.graph, self.mask_token_id = graph, tokenizer.mask_token_id
+        self.top_k, most = options.get("top_k", 5), model.vocab_size
+        if not isinstance(self.top_k, int) or not 1 <= self.top_k <= most:
+            raise ValueError(f"top_k must be a whole number from 1 to {most}, got {self.top_k!r}")
+
+    def signatures(self) -> dict[str, Callable]:
+        def with_default(text):
+            return self._filled(text, tf.constant(self.top_k))
+
+        return {
+            "serving_default": traced(with_default, text=text_input()),
+            "fill_mask": traced(self._filled, text=text_input(), top_k=scalar("top_k", "int32")),
+            "token_level": self.token_level(),
+        }
+
+    def _filled(self, text, top_k) -> dict[str, tf.Tensor]:
+        most = self.model.vocab_size
+        tf.debugging.assert_greater_equal(top_k, 1, "top_k must be at least 1")
+        tf.debugging.assert_less_equal(top_k, most, f"top_k must be at most {most}, the size of the vocabulary")
+        limit = self.model.backbone.length_limit
+        ids, lengths = last_tokens(self.graph.tokenize(text, max_length=limit), NO_LIMIT)
+        mask = tf.cast(tf.range(tf.shape(ids)[1])[None, :] < lengths[:, None], tf.int32)
+        places, logits = mask_logits(self.model, {"input_ids": ids, "attention_mask": mask}, self.mask_token_id)
+        scores, chosen = tf.math.top_k(tf.nn.softmax(logits), top_k)
+        rows = tf.cast(places[:, 0], tf.int32)
+        counts = tf.math.bincount(rows, minlength=tf.size(text), maxlength=tf.size(text))
+        sequences = self._sequences(ids, lengths, places, chosen, tf.gather(counts, rows) == 1)
+        tokens = self._decoded(chosen[:, :, None], tf.ones_like(chosen), is_only=None)
+        answer = {"tokens": tokens, "token_ids": chosen, "scores": scores, "sequences": sequences}
+        answer = {name: _by_row(value, rows, tf.size(text)) for name, value in answer.items()}
+        return {**answer, "mask_count": counts}
+
+    def _sequences(self, ids, lengths, places, chosen, is_only) -> tf.Tensor:
+        """The texts `[masks, top_k]` with each mask filled by each token."""
+        rows, columns = places[:, 0], tf.cast(places[:, 1], tf.int32)
+        here = tf.range(tf.shape(ids)[1])[None, :] == columns[:, None]
+        filled = tf.where(here[:, None, :], chosen[:, :, None], tf.gather(ids, rows)[:, None, :])
+        lengths = tf.broadcast_to(tf.gather(lengths, rows)[:, None], tf.shape(chosen))
+        return self._decoded(filled, lengths, is_only)
+
+    def _decoded(self, ids, lengths, is_only) -> tf.Tensor:
+        """Texts `[masks, top_k]` of ids `[masks, top_k, time]`.
+
+        Where a text has several masks its special tokens stay, for the other masks are among them; `is_only` None
+        leaves them everywhere.
+        """
+        shape = tf.shape(lengths)
+        flat = tf.reshape(ids, [shape[0] * shape[1], tf.shape(ids)[2]])
+        ragged = tf.RaggedTensor.from_tensor(flat, lengths=tf.reshape(lengths, [-1]))
+        whole = tf.reshape(self.graph.detokenize(ragged, skip_special_tokens=False), shape)
+        if is_only is None:
+            return whole
+        plain = tf.reshape(self.graph.detokenize(ragged), shape)
+        return tf.where(is_only[:, None], plain, whole)
+
+
+def _by_row(values: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Values `[masks, top_k]` as `[batch, masks of the row, top_k]`, filled up with 0 or ""."""
+    ragged = tf.RaggedTensor.from_value_rowids(values, rows, nrows=tf.cast(count, rows.dtype))
+    return ragged.to_tensor()
