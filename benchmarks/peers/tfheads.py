@@ -12,6 +12,7 @@ import transformers
 
 import tfheads
 from benchmarks.peers import measuring, shapes
+from tfheads.optimizers import AdamW
 
 
 def build(arguments) -> keras.Model:
@@ -30,7 +31,7 @@ def prepare(arguments):
     model = build(arguments)
     ids = tf.constant(measuring.token_ids(arguments, model.config.vocab_size))
     inputs = {"input_ids": ids, "attention_mask": tf.ones_like(ids)}
-    model.compile(optimizer=keras.optimizers.AdamW(5e-5, weight_decay=0.01))
+    model.compile(optimizer=AdamW(5e-5, weight_decay=0.01))
     compiled_forward = tf.function(lambda given: model(given, training=False)["logits"], jit_compile=True)
 
     def train_step() -> float:
