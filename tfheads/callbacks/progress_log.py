@@ -1,0 +1,180 @@
+"""What is measured while a model trains, and at which step: the part that all trackers share."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+import numpy as np
+
+from tfheads.callbacks.chief import is_chief
+
+logger = logging.getLogger("tfheads")
+
+
+class ProgressLog(keras.callbacks.Callback):
+    """Base of the tracking callbacks. A subclass says where numbers and texts go.
+
+    The step is the number of updates that the optimizer has made, also where several run in one execution, after a
+    restart, and where a loss scale has left updates out. Only the chief writes. An error of the tracker is reported
+    once and never ends the training.
+
+    Args:
+        logging_steps: updates between two entries; with `steps_per_execution` there is at most one for an execution.
+        samples_per_step, tokens_per_step: rows and tokens of a batch over all replicas, for the throughput. Without
+            the second, causal models count the labels.
+        tokenizer, sample_prompts: texts that the model goes on with, or whose masks it fills, after each epoch.
+        generate_kwargs: options of `model.generate` for them.
+
+    Raises:
+        ValueError: `logging_steps` < 1, or prompts without a tokenizer.
+    """
+
+    tracker: str
+
+    def __init__(
+        self,
+        *,
+        logging_steps: int = 1,
+        samples_per_step: int | None = None,
+        tokens_per_step: int | None = None,
+        tokenizer=None,
+        sample_prompts: Sequence[str] = (),
+        generate_kwargs: Mapping | None = None,
+    ):
+        super().__init__()
+        if logging_steps < 1:
+            raise ValueError(f"logging_steps must be at least 1, got {logging_steps}")
+        if sample_prompts and tokenizer is None:
+            raise ValueError("tokenizer must be given with sample_prompts, got None")
+        self.logging_steps = logging_steps
+        self.samples_per_step = samples_per_step
+        self.tokens_per_step = tokens_per_step
+        self.tokenizer = tokenizer
+        self.sample_prompts = list(sample_prompts)
+        self.generate_kwargs = {"max_new_tokens": 30, "seed": 0, **(generate_kwargs or {})}
+        self._reported = False
+
+    def open(self) -> None:
+        """Starts the tracking."""
+
+    def write(self, scalars: Mapping[str, float], step: int) -> None:
+        """Takes numbers by name."""
+        raise NotImplementedError
+
+    def write_samples(self, rows: list[tuple[str, str]], step: int) -> None:
+        """Takes (prompt, text) pairs."""
+
+    def close(self) -> None:
+        """Ends the tracking."""
+
+    def log_scalars(self, scalars: Mapping[str, float], step: int | None = None) -> None:
+        """Writes numbers by name at a step; None for the current one."""
+        if is_chief(self.model):
+            self._safely(self.write, scalars, self._iterations() if step is None else step)
+
+    def on_train_begin(self, logs=None):
+        self._epoch, self._batches_in_epoch = 0, 0
+        self._step = self._logged_at = self._iterations()
+        self._seconds, self._timed_steps = 0.0, 0
+        self._is_first = True
+        if is_chief(self.model):
+            self._safely(self.open)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._totals = self._loss_totals()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        before, self._step = self._step, self._iterations()
+        if self._is_first:  # its time is that of the compiler
+            self._is_first = False
+        else:
+            self._seconds += time.perf_counter() - self._began
+            self._timed_steps += self._step - before
+        self._batches_in_epoch = batch + 1
+        if self._step // self.logging_steps > self._logged_at // self.logging_steps:
+            self.log_scalars(self._training_scalars(logs or {}), self._step)
+            self._logged_at = self._step
+
+    def on_epoch_end(self, epoch, logs=None):
+        numbers = {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
+        scalars = {f"epoch/{name}": value for name, value in numbers.items() if not name.startswith("val_")}
+        scalars |= {f"val/{name.removeprefix('val_')}": value for name, value in numbers.items() if name[:4] == "val_"}
+        self.log_scalars({**scalars, "epoch/epoch": epoch + 1}, self._step)
+        if self.sample_prompts and is_chief(self.model):
+            self._safely(lambda: self.write_samples(self._samples(), self._step))
+
+    def on_train_end(self, logs=None):
+        if is_chief(self.model):
+            self._safely(self.close)
+
+    def _training_scalars(self, logs: Mapping) -> dict[str, float]:
+        others = {name: float(value) for name, value in logs.items() if name not in ("loss", "perplexity")}
+        scalars = {f"train/{name}": value for name, value in others.items()}
+        totals, counts = self._loss_totals()
+        seen, self._totals = (totals - self._totals[0], counts - self._totals[1]), (totals, counts)
+        loss = float(logs.get("loss", math.nan))
+        if seen[1].any():
+            loss = float(np.divide(seen[0], seen[1], out=np.zeros_like(seen[0]), where=seen[1] > 0).sum())
+        scalars["train/loss"] = loss
+        if getattr(self.model, "reports_perplexity", False):
+            scalars["train/perplexity"] = math.exp(min(loss, 700.0))
+        scalars["train/learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        steps = (self.params or {}).get("steps")
+        scalars["train/epoch"] = self._epoch + (self._batches_in_epoch / steps if steps else 0.0)
+        return scalars | self._throughput(float(seen[1].sum()))
+
+    def _throughput(self, labels: float) -> dict[str, float]:
+        """Rates since the last entry, without the time between executions (evaluation, saving)."""
+        if not self._timed_steps or not self._seconds:
+            return {}
+        rate = self._timed_steps / self._seconds
+        tokens = self.tokens_per_step
+        if tokens is None and getattr(self.model, "task", None) == "causal-lm" and labels:
+            tokens = labels / max(1, self._step - self._logged_at)
+        self._seconds, self._timed_steps = 0.0, 0
+        found = {"steps": rate, "samples": self.samples_per_step and rate * self.samples_per_step}
+        found["tokens"] = tokens and rate * tokens
+        return {f"train/{name}_per_second": value for name, value in found.items() if value}
+
+    def _loss_totals(self) -> tuple[np.ndarray, np.ndarray]:
+        """The model's running loss as (sums, counts), so that the loss of some batches alone can be told."""
+        tracker = getattr(self.model, "_loss_tracker", None)
+        if not getattr(self.model, "has_own_loss", False):
+            return np.zeros(1), np.zeros(1)
+        return tracker.total.numpy().astype("float64"), tracker.count.numpy().astype("float64")
+
+    def _iterations(self) -> int:
+        return int(self.model.optimizer.iterations)
+
+    def _samples(self) -> list[tuple[str, str]]:
+        """Each prompt and what the model makes of it."""
+        if getattr(self.model.backbone, "causal", False) and hasattr(self.model, "generate"):
+            return [(prompt, self._continued(prompt)) for prompt in self.sample_prompts]
+        return [(prompt, self._filled(prompt)) for prompt in self.sample_prompts]
+
+    def _continued(self, prompt: str) -> str:
+        inputs = self.tokenizer(prompt, return_tensors="np", return_token_type_ids=False)
+        return self.tokenizer.decode(self.model.generate(inputs, **self.generate_kwargs)[0], skip_special_tokens=True)
+
+    def _filled(self, prompt: str) -> str:
+        inputs = dict(self.tokenizer(prompt, return_tensors="np"))
+        likeliest = np.asarray(self.model(inputs).logits).argmax(-1)
+        ids = np.where(inputs["input_ids"] == self.tokenizer.mask_token_id, likeliest, inputs["input_ids"])
+        return self.tokenizer.decode(ids[0], skip_special_tokens=True)
+
+    def _safely(self, function: Callable, *arguments) -> None:
+        try:
+            function(*arguments)
+        except Exception as error:  # whatever the tracker does, the training goes on
+            if not self._reported:
+                text = " ".join(str(error).split())
+                logger.warning(
+                    "%s failed, training goes on without it: %s: %s", self.tracker, type(error).__name__, text
+                )
+            self._reported = True
