@@ -91,7 +91,6 @@ class TrainingArguments:
     fp16: bool = argument(False, "compute in float16 with a scaled loss, keep float32 weights (mixed_float16)")
     jit_compile: bool = argument(True, "compile forward and backward with XLA", also=["xla"])
     steps_per_execution: int = argument(1, "steps that run before Python sees the results", at_least=1)
-    strategy: Literal["one_device", "mirrored"] = argument("one_device", "tf.distribute strategy over the GPUs")
 
     logging_steps: int = argument(500, "steps between two entries of the log", at_least=1)
     eval_strategy: Literal["no", "steps", "epoch"] = argument(
@@ -150,6 +149,7 @@ class CausalRowArguments:
     block_size: int | None = argument(
         None, "tokens of a row; default: what the model has positions for, at most 1024", at_least=2
     )
+    append_end_of_text: bool = argument(False, "whether the tokenizer's eos_token is put after each row of the text")
     keep_documents_apart: bool = argument(False, "whether a row never crosses from one document to the next")
 
 

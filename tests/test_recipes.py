@@ -1,0 +1,231 @@
+"""The recipes: tiny runs of both tasks, resuming, evaluation, and what they say about bad input."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+import tfheads
+from tfheads.callbacks.training_state import checkpoints
+from tfheads.data.tokenizer_training import train_byte_level_bpe, train_wordpiece
+from tfheads.recipes import training
+from tfheads.recipes.arguments import CausalLanguageModellingArguments, MaskedLanguageModellingArguments
+from tfheads.recipes.command_line import parse
+from tfheads.recipes.language_modelling import (
+    causal_language_modelling,
+    run_causal_language_modelling,
+    run_masked_language_modelling,
+)
+from tfheads.recipes.run_log import RunLog
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+TINY_GPT2 = "n_layer=1,n_embd=16,n_head=2,n_positions=32"
+TINY_BERT = "num_hidden_layers=1,hidden_size=16,num_attention_heads=2,intermediate_size=32,max_position_embeddings=32"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A directory with text and tokenizers: train.txt, validation.txt, bpe, wordpiece."""
+    directory = tmp_path_factory.mktemp("corpus")
+    random = np.random.RandomState(0)
+    words = ["the", "a", "cat", "dog", "bird", "sees", "hears", "follows", "small", "large", "red"]
+    lines = [" ".join(random.choice(words, 12)) + "\n" for _ in range(120)]
+    (directory / "train.txt").write_text("".join(lines[:100]))
+    (directory / "validation.txt").write_text("".join(lines[100:]))
+    train_byte_level_bpe(lines, 300).save_pretrained(directory / "bpe")
+    train_wordpiece(lines, 80).save_pretrained(directory / "wordpiece")
+    return directory
+
+
+def flags(corpus, output, *, masked=False, **changes) -> list[str]:
+    """The words of a command line: a quickstart configuration made tiny."""
+    values = {
+        "config_overrides": TINY_BERT if masked else TINY_GPT2,
+        "tokenizer_name": corpus / ("wordpiece" if masked else "bpe"),
+        "train_file": corpus / "train.txt",
+        "validation_file": corpus / "validation.txt",
+        "block_size": 16,
+        "output_dir": output,
+        "overwrite_output_dir": "false",
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1e-2,
+        "max_steps": 6,
+        "logging_steps": 2,
+        "eval_strategy": "no",
+        "eval_on_start": "false",
+        "jit_compile": "false",  # saves a second or two for each run; two runs go through XLA
+        **changes,
+    }
+    config = CONFIGS / ("quickstart_mlm.yaml" if masked else "quickstart_clm.yaml")
+    return [str(config), *(f"--{name}={value}" for name, value in values.items())]
+
+
+def causal(corpus, output, **changes) -> CausalLanguageModellingArguments:
+    return parse(CausalLanguageModellingArguments, flags(corpus, output, **changes))
+
+
+def masked(corpus, output, **changes) -> MaskedLanguageModellingArguments:
+    return parse(MaskedLanguageModellingArguments, flags(corpus, output, masked=True, **changes))
+
+
+def log(output) -> list[dict]:
+    return [json.loads(line) for line in (Path(output) / "log_history.jsonl").read_text().splitlines()]
+
+
+def test_the_causal_recipe_from_text_to_checkpoint(corpus, tmp_path, capsys):
+    output = tmp_path / "gpt2"
+    arguments = causal(
+        corpus, output, max_steps=30, logging_steps=10, eval_strategy="epoch", eval_on_start="true", jit_compile="true"
+    )
+    results = run_causal_language_modelling(arguments)
+    entries = log(output)
+    assert entries[0]["step"] == 0 and entries[0]["perplexity"] > 3 * results["perplexity"]
+    losses = [entry["loss"] for entry in entries if "loss" in entry]
+    assert [entry["step"] for entry in entries if "loss" in entry] == [10, 20, 30] and losses == sorted(losses)[::-1]
+    assert results["train_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert results["perplexity"] == pytest.approx(math.exp(results["eval_loss"]), rel=1e-5)
+    assert json.loads((output / "all_results.json").read_text()) == results
+    state = json.loads((output / "trainer_state.json").read_text())
+    assert state["global_step"] == state["max_steps"] == 30 and state["log_history"] == entries
+    assert "Perplexity" in (output / "README.md").read_text()
+    model = tfheads.AutoModelForCausalLM.from_pretrained(output)
+    tokenizer = AutoTokenizer.from_pretrained(output)
+    assert model.vocab_size == len(tokenizer) and model.config.eos_token_id == tokenizer.eos_token_id
+    assert "perplexity" in capsys.readouterr().out
+
+
+def test_the_masked_recipe_from_text_to_checkpoint(corpus, tmp_path):
+    output = tmp_path / "bert"
+    arguments = masked(corpus, output, max_steps=30, whole_word_mask="true", eval_on_start="true", jit_compile="true")
+    results = run_masked_language_modelling(arguments)
+    assert results["eval_loss"] < log(output)[0]["eval_loss"] - 0.5
+    loaded = {"model_name_or_path": output, "config_overrides": "", "tokenizer_name": output, "do_train": "false"}
+    again = run_masked_language_modelling(masked(corpus, tmp_path / "again", **loaded))
+    assert again["eval_loss"] == pytest.approx(results["eval_loss"], rel=1e-6)
+
+
+def test_evaluation_of_a_checkpoint_counts_every_label(corpus, tmp_path):
+    """The last batch is short; the perplexity is over all labels of all rows."""
+    output = tmp_path / "model"
+    run_causal_language_modelling(causal(corpus, output, do_eval="false"))
+    loaded = {"model_name_or_path": output, "config_overrides": "", "do_train": "false"}
+    arguments = causal(corpus, tmp_path / "evaluation", **loaded, per_device_eval_batch_size=3)
+    run = causal_language_modelling(arguments)
+    assert run.samples["eval"] % 3
+    results = run.run()
+    model = tfheads.AutoModelForCausalLM.from_pretrained(output)
+    losses = []
+    for batch in run.evaluation:
+        for row in batch["input_ids"].numpy():
+            logits = model(row[None])["logits"].numpy()[0, :-1].astype("float64")
+            shifted = logits - logits.max(-1, keepdims=True)
+            log_probabilities = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+            losses.append(-log_probabilities[np.arange(15), row[1:]])
+    assert results["eval_loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+    assert not (tmp_path / "evaluation" / "config.json").exists()
+
+
+class Interrupted(Exception):
+    """Stands for a process that dies."""
+
+
+class Dying(RunLog):
+    """A log whose process dies after a certain step."""
+
+    after = 5
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if int(self.model.optimizer.iterations) == self.after:
+            raise Interrupted
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(corpus, tmp_path, monkeypatch, capsys):
+    changes = {"max_steps": 9, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 2, "logging_steps": 1}
+    whole = run_causal_language_modelling(causal(corpus, tmp_path / "whole", **changes))
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "RunLog", Dying)
+        with pytest.raises(Interrupted):
+            run_causal_language_modelling(causal(corpus, tmp_path / "parts", **changes))
+    assert [path.name for path in checkpoints(tmp_path / "parts")] == ["checkpoint-2", "checkpoint-4"]
+    parts = run_causal_language_modelling(causal(corpus, tmp_path / "parts", **changes))
+    assert "Going on from step 4 of 9" in capsys.readouterr().out
+    assert log(tmp_path / "parts") == log(tmp_path / "whole")
+    assert parts["eval_loss"] == whole["eval_loss"]
+    # Started once more, the finished run trains nothing and keeps its figures.
+    shutil.copy(tmp_path / "parts" / "train_results.json", tmp_path / "before.json")
+    assert run_causal_language_modelling(causal(corpus, tmp_path / "parts", **changes))["perplexity"]
+    assert (tmp_path / "parts" / "train_results.json").read_text() == (tmp_path / "before.json").read_text()
+
+
+def test_accumulation_gives_the_same_run(corpus, tmp_path):
+    no_dropout = TINY_GPT2 + ",resid_pdrop=0,embd_pdrop=0,attn_pdrop=0"
+    one = run_causal_language_modelling(causal(corpus, tmp_path / "one", config_overrides=no_dropout))
+    parts = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "config_overrides": no_dropout}
+    four = run_causal_language_modelling(causal(corpus, tmp_path / "four", **parts))
+    assert four["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
+    assert four["epoch"] == one["epoch"]
+
+
+def test_evaluation_within_an_epoch_leaves_the_training_loss_alone(corpus, tmp_path):
+    changes = {"logging_steps": 4}
+    run_causal_language_modelling(causal(corpus, tmp_path / "plain", **changes))
+    run_causal_language_modelling(causal(corpus, tmp_path / "steps", eval_strategy="steps", eval_steps=3, **changes))
+    entries = log(tmp_path / "steps")
+    assert [entry["step"] for entry in entries if "eval_loss" in entry] == [3, 6]
+    assert [entry for entry in entries if "loss" in entry] == log(tmp_path / "plain")
+
+
+def test_streaming_and_bfloat16(corpus, tmp_path):
+    changes = {"streaming": "true", "validation_split_percentage": 0, "bf16": "true", "steps_per_execution": 2}
+    results = run_causal_language_modelling(causal(corpus, tmp_path / "stream", **changes))
+    assert math.isfinite(results["train_loss"]) and results["epoch"] == 1
+
+
+def test_documents_apart_and_lines(corpus, tmp_path):
+    results = run_causal_language_modelling(causal(corpus, tmp_path / "apart", keep_documents_apart="true"))
+    assert math.isfinite(results["perplexity"])
+    results = run_masked_language_modelling(masked(corpus, tmp_path / "lines", line_by_line="true"))
+    assert math.isfinite(results["perplexity"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"block_size": 33}, ValueError, "block_size=33 is beyond .* 32"),
+        ({"text_column": "answer"}, KeyError, "answer"),
+        ({"train_file": "absent.txt"}, FileNotFoundError, "absent.txt"),
+        ({"validation_file": "none", "validation_split_percentage": 0}, ValueError, "there is no validation text"),
+        ({"train_file": "none"}, ValueError, "there is no train text: give train_file"),
+        ({"per_device_train_batch_size": 500}, ValueError, "is 500 rows, more than the training data"),
+        ({"model_type": "gpt3"}, ValueError, "'gpt3' is not supported, the nearest is 'gpt2'"),
+        ({"config_overrides": "n_layers=1"}, ValueError, "nearest is 'n_layer'"),
+        ({"config_overrides": TINY_GPT2 + ",vocab_size=50"}, ValueError, "the tokenizer has .* but the model only 50"),
+        ({"max_train_samples": 1}, ValueError, "train: the corpus is too short"),
+    ],
+)
+def test_bad_input_is_found_before_training(corpus, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message) as caught:
+        causal_language_modelling(causal(corpus, tmp_path / "out", **changes))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_corpus_that_is_empty_or_not_utf8(corpus, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n\n")
+    with pytest.raises(ValueError, match="corpus is empty"):
+        causal_language_modelling(causal(corpus, tmp_path / "out", train_file=tmp_path / "empty.txt"))
+    (tmp_path / "latin.txt").write_bytes("naïve".encode("latin-1"))
+    with pytest.raises(ValueError, match="not UTF-8"):
+        causal_language_modelling(causal(corpus, tmp_path / "out", train_file=tmp_path / "latin.txt"))
+
+
+def test_a_finished_model_is_not_replaced_unasked(corpus, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="set overwrite_output_dir"):
+        causal_language_modelling(causal(corpus, tmp_path))
+    assert causal_language_modelling(causal(corpus, tmp_path, overwrite_output_dir="true")).max_steps == 6

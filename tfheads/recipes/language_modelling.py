@@ -1,0 +1,194 @@
+"""Causal and masked language modelling: from arguments to a training run."""
+
+from collections.abc import Callable
+
+import datasets
+import keras
+import tensorflow as tf
+
+from tfheads.data.language_modeling import causal_blocks, masked_blocks
+from tfheads.data.masking import TokenMasking
+from tfheads.data.pipeline import BatchSource, StreamedBlocks
+from tfheads.data.sources import load_text
+from tfheads.models import ForCausalLM, ForMaskedLM, TaskModel
+from tfheads.recipes.arguments import (
+    CausalLanguageModellingArguments,
+    MaskedLanguageModellingArguments,
+    TrainingArguments,
+)
+from tfheads.recipes.models import load_model, load_tokenizer
+from tfheads.recipes.training import TrainingRun, check_output_dir
+
+Source = BatchSource | StreamedBlocks
+
+
+def run_causal_language_modelling(arguments: CausalLanguageModellingArguments) -> dict[str, float]:
+    """Trains and evaluates a model that predicts the next token; returns what all_results.json holds."""
+    return causal_language_modelling(arguments).run()
+
+
+def run_masked_language_modelling(arguments: MaskedLanguageModellingArguments) -> dict[str, float]:
+    """Trains and evaluates a model that fills masked tokens; returns what all_results.json holds."""
+    return masked_language_modelling(arguments).run()
+
+
+def causal_language_modelling(arguments: CausalLanguageModellingArguments) -> TrainingRun:
+    """The run with its model and its data, everything checked.
+
+    Raises:
+        ValueError, KeyError, FileNotFoundError, FileExistsError: what is wrong, in one sentence.
+    """
+
+    def rows(texts, tokenizer, model) -> Source:
+        return causal_blocks(
+            texts,
+            tokenizer,
+            arguments.block_size,
+            packing="documents" if arguments.keep_documents_apart else "concatenate",
+            append_end_of_text=arguments.append_end_of_text,
+            maximum=model.backbone.length_limit,
+            num_proc=arguments.preprocessing_num_workers,
+        )
+
+    return _prepared(arguments, ForCausalLM, rows)
+
+
+def masked_language_modelling(arguments: MaskedLanguageModellingArguments) -> TrainingRun:
+    """The run with its model and its data, everything checked.
+
+    Raises:
+        ValueError, KeyError, FileNotFoundError, FileExistsError: what is wrong, in one sentence.
+    """
+
+    def rows(texts, tokenizer, model) -> Source:
+        return masked_blocks(
+            texts,
+            tokenizer,
+            arguments.max_seq_length,
+            line_by_line=arguments.line_by_line,
+            whole_word=arguments.whole_word_mask,
+            maximum=model.backbone.length_limit,
+            num_proc=arguments.preprocessing_num_workers,
+        )
+
+    def masking(tokenizer) -> TokenMasking:
+        return TokenMasking.from_tokenizer(
+            tokenizer,
+            probability=arguments.mlm_probability,
+            whole_word=arguments.whole_word_mask,
+            seed=_data_seed(arguments),
+        )
+
+    return _prepared(arguments, ForMaskedLM, rows, masking)
+
+
+def _prepared(
+    arguments: TrainingArguments,
+    task: type[TaskModel],
+    rows: Callable[..., Source],
+    masking: Callable[..., TokenMasking] | None = None,
+) -> TrainingRun:
+    """Loads text, tokenizer and model in the order in which mistakes are cheapest to find."""
+    check_output_dir(arguments)
+    tokenizer = load_tokenizer(arguments)
+    texts = _texts(arguments)
+    keras.utils.set_random_seed(arguments.seed)  # before the model is made: its dropout draws a seed then
+    model = load_model(arguments, tokenizer, task)
+    masking = None if masking is None else masking(tokenizer)
+    sources = {}
+    for split in sorted(texts, reverse=True):  # validation first: it is short
+        try:
+            sources[split] = rows(texts[split], tokenizer, model)
+        except ValueError as error:
+            raise ValueError(f"{split}: {error}") from error
+    train, evaluation = sources.get("train"), sources.get("validation")
+    return TrainingRun(
+        arguments=arguments,
+        model=model,
+        tokenizer=tokenizer,
+        batches=None if train is None else _training_batches(arguments, train, masking),
+        updates_per_epoch=1 if train is None else _updates_per_epoch(arguments, train),
+        evaluation=None if evaluation is None else _evaluation_batches(arguments, evaluation, masking),
+        samples={name: getattr(source, "rows", 0) for name, source in (("train", train), ("eval", evaluation))},
+        dataset=[arguments.dataset_name] if arguments.dataset_name else list(arguments.train_file or ()),
+    )
+
+
+def _texts(arguments: TrainingArguments) -> dict[str, datasets.Dataset | datasets.IterableDataset]:
+    """The text to train and to evaluate on, only what the run needs.
+
+    Raises:
+        ValueError: there is nothing to train or to evaluate on.
+    """
+    texts = load_text(
+        arguments.dataset_name,
+        arguments.dataset_config_name,
+        train_file=arguments.train_file,
+        validation_file=arguments.validation_file,
+        validation_split_percentage=arguments.validation_split_percentage,
+        text_column=arguments.text_column,
+        keep_linebreaks=arguments.keep_linebreaks,
+        streaming=arguments.streaming,
+        num_proc=arguments.preprocessing_num_workers,
+        cache_dir=arguments.cache_dir,
+        token=arguments.token,
+    )
+    evaluates = arguments.do_eval or arguments.eval_strategy != "no" or arguments.eval_on_start
+    needed = {"train": arguments.do_train, "validation": evaluates}
+    for split, is_needed in needed.items():
+        if is_needed and split not in texts:
+            wanted = "train_file" if split == "train" else "validation_file, or validation_split_percentage above 0"
+            raise ValueError(f"there is no {split} text: give {wanted}")
+    limits = {"train": arguments.max_train_samples, "validation": arguments.max_eval_samples}
+    return {split: _first(texts[split], limits[split]) for split, is_needed in needed.items() if is_needed}
+
+
+def _first(texts, limit: int | None):
+    """The first `limit` rows."""
+    if limit is None:
+        return texts
+    return (
+        texts.take(limit)
+        if isinstance(texts, datasets.IterableDataset)
+        else texts.select(range(min(limit, len(texts))))
+    )
+
+
+def _data_seed(arguments: TrainingArguments) -> int:
+    return arguments.seed if arguments.data_seed is None else arguments.data_seed
+
+
+def _batch_size(arguments: TrainingArguments) -> int:
+    return arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+
+
+def _updates_per_epoch(arguments: TrainingArguments, source: Source) -> int:
+    if isinstance(source, StreamedBlocks):
+        return arguments.max_steps
+    size = _batch_size(arguments)
+    steps = source.steps_per_epoch(size)
+    if steps == 0:
+        raise ValueError(
+            f"per_device_train_batch_size x gradient_accumulation_steps is {size} rows, more than the training data of "
+            f"{source.rows} rows of {source.block_size} tokens"
+        )
+    return steps
+
+
+def _training_batches(arguments, source: Source, masking) -> Callable[[int, int], tf.data.Dataset]:
+    def batches(epoch: int, step: int) -> tf.data.Dataset:
+        return source.batches(
+            _batch_size(arguments),
+            seed=_data_seed(arguments),
+            epoch=epoch,
+            start_step=step,
+            epochs=None,
+            masking=masking,
+        )
+
+    return batches
+
+
+def _evaluation_batches(arguments, source: Source, masking) -> tf.data.Dataset:
+    size = arguments.per_device_eval_batch_size
+    return source.batches(size, shuffle=False, drop_remainder=False, masking=masking)

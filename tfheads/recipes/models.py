@@ -1,0 +1,76 @@
+"""The tokenizer and the model that a recipe's arguments ask for."""
+
+import difflib
+
+import transformers
+
+from tfheads.checkpoints import hub
+from tfheads.checkpoints.pretrained import read_config
+from tfheads.models import TaskModel
+from tfheads.recipes.arguments import TrainingArguments
+from tfheads.registry import family_of
+
+SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def load_tokenizer(arguments: TrainingArguments) -> transformers.PreTrainedTokenizerBase:
+    """The tokenizer named in the arguments, or the one beside the model.
+
+    Raises:
+        OSError: there is none.
+    """
+    source = arguments.tokenizer_name or arguments.model_name_or_path or arguments.config_name
+    return transformers.AutoTokenizer.from_pretrained(source, **_download(arguments))
+
+
+def load_model(arguments: TrainingArguments, tokenizer, task: type[TaskModel]) -> TaskModel:
+    """The model: a checkpoint's weights, or new ones for the config.
+
+    Args:
+        arguments: of the run.
+        tokenizer: its size and its special tokens are those of a model with new weights.
+        task: such as `AutoModelForCausalLM`.
+
+    Raises:
+        ValueError: an unknown family or config value, or a vocabulary smaller than the tokenizer's.
+        FileNotFoundError: no such checkpoint.
+    """
+    if arguments.model_name_or_path is not None:
+        options = {"dtype": arguments.policy, "seed": arguments.seed, **_download(arguments)}
+        model = task.from_pretrained(arguments.model_name_or_path, **options)
+    else:
+        model = task.from_config(new_config(arguments, tokenizer), dtype=arguments.policy, seed=arguments.seed)
+    if len(tokenizer) > model.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens, but the model only {model.vocab_size}: they do not belong "
+            "together; give the model's own tokenizer as tokenizer_name"
+        )
+    return model
+
+
+def new_config(arguments: TrainingArguments, tokenizer) -> transformers.PreTrainedConfig:
+    """The config of a model with new weights: the family's or a checkpoint's, for this tokenizer, with the overrides.
+
+    Raises:
+        ValueError: an unknown family, or an override of a value that the config does not have.
+    """
+    if arguments.config_name is not None:
+        config = read_config(hub.resolve(arguments.config_name, weights=False, **_download(arguments)))
+    else:
+        family_of(arguments.model_type)
+        config = transformers.AutoConfig.for_model(arguments.model_type)
+    known = {**config.to_dict(), **dict.fromkeys(config.attribute_map)}
+    for name in arguments.config_overrides:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"config_overrides has {name!r}, unknown to {config.model_type}, the nearest is {near!r}")
+    own = {name: getattr(tokenizer, name) for name in SPECIAL_IDS if getattr(tokenizer, name) is not None}
+    absent = {name: None for name in SPECIAL_IDS if getattr(config, name, None) is not None and name not in own}
+    overrides = {config.attribute_map.get(name, name): value for name, value in arguments.config_overrides.items()}
+    values = {**config.to_dict(), "vocab_size": len(tokenizer), **own, **absent, **overrides}
+    return type(config)(**values)
+
+
+def _download(arguments: TrainingArguments) -> dict:
+    revision = arguments.model_revision if arguments.model_name_or_path else "main"
+    return {"revision": revision, "token": arguments.token, "cache_dir": arguments.cache_dir}

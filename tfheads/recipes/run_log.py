@@ -1,0 +1,154 @@
+"""What a run writes down: the log of its steps, and the JSON files of its results."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+LOG, STATE, ALL_RESULTS = "log_history.jsonl", "trainer_state.json", "all_results.json"
+
+
+class RunLog(keras.callbacks.Callback):
+    """Callback that keeps the log of a run, as in the `log_history` of Hugging Face's trainer_state.json.
+
+    An entry is appended to `log_history.jsonl` every `logging_steps` updates, with the mean loss over the labels since
+    the entry before, and after every evaluation. A run that goes on keeps the entries up to where it goes on.
+
+    Args:
+        directory: where the file is.
+        logging_steps: updates between two entries.
+        steps_per_epoch: updates of an epoch, from which `epoch` is computed.
+    """
+
+    def __init__(self, directory: "str | os.PathLike", logging_steps: int, steps_per_epoch: int):
+        super().__init__()
+        self.path = Path(directory, LOG)
+        self.logging_steps, self.steps_per_epoch = logging_steps, steps_per_epoch
+        self.entries: list[dict] = []
+        self.totals = np.zeros(2)  # of the whole run: sum of losses, number of labels
+        self._window = np.zeros(2)
+        self._seen: np.ndarray | None = None
+        self._step = 0
+
+    def begin(self, step: int) -> None:
+        """Reads the entries up to `step` of a run that goes on there, and drops the others."""
+        self._step = step
+        lines = self.path.read_text(encoding="utf-8").splitlines() if step and self.path.is_file() else []
+        self.entries = [entry for entry in map(_entry, lines) if entry is not None and entry["step"] <= step]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries), encoding="utf-8")
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends an entry, unless the same one is there (of an evaluation that was repeated after a restart)."""
+        entry = {"step": step, "epoch": round(step / self.steps_per_epoch, 6), **values}
+        if any(other["step"] == step and set(other) == set(entry) for other in self.entries):
+            return
+        self.entries.append(entry)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._seen = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._seen is None:  # only here: the running loss of an epoch that goes on is restored after its begin
+            self._seen = self._running()
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations)
+        if step // self.logging_steps > self._step // self.logging_steps:
+            self._collect()
+            loss = self._window[0] / max(self._window[1], 1.0)
+            values = {"loss": float(loss), "learning_rate": float(self.model.optimizer.learning_rate)}
+            self.add(step, values)
+            self._window = np.zeros(2)
+        self._step = step
+
+    def on_test_begin(self, logs=None):
+        # The evaluation at the end of an epoch starts the running loss anew, before on_epoch_end.
+        if self._seen is not None:
+            self._collect()
+            self._seen = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._seen is not None:
+            self._collect()
+        found = {name.removeprefix("val_"): value for name, value in (logs or {}).items() if name.startswith("val_")}
+        if found:
+            self.add(self._step, evaluation_entry(found))
+
+    def _collect(self):
+        """Adds what the running loss has seen since the last time."""
+        now = self._running()
+        self._window, self.totals = self._window + now - self._seen, self.totals + now - self._seen
+        self._seen = now
+
+    def _running(self) -> np.ndarray:
+        tracker = self.model._loss_tracker
+        return np.array([tracker.total.numpy().sum(), tracker.count.numpy().max()], "float64")
+
+
+def _entry(line: str) -> dict | None:
+    """A line of the log; None for one that was being written when the process died."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def evaluation_entry(found: Mapping[str, float]) -> dict[str, float]:
+    """The results of an evaluation under the names of Hugging Face's logs: `eval_loss`, `perplexity`."""
+    return {name if name == "perplexity" else f"eval_{name}": float(value) for name, value in found.items()}
+
+
+class EvaluateBetween(keras.callbacks.Callback):
+    """Callback that evaluates within epochs, every `eval_steps` updates, and leaves the running metrics as they were.
+
+    Args:
+        data: a dataset to evaluate on.
+        log: gets the results.
+        eval_steps: updates between two evaluations.
+    """
+
+    def __init__(self, data, log: RunLog, eval_steps: int):
+        super().__init__()
+        self.data, self.log, self.eval_steps = data, log, eval_steps
+
+    def on_train_begin(self, logs=None):
+        self._step = int(self.model.optimizer.iterations)
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations)
+        if step // self.eval_steps > self._step // self.eval_steps:
+            variables = [variable for metric in self.model.metrics for variable in metric.variables]
+            before = [variable.numpy() for variable in variables]
+            found = evaluation_entry(self.model.evaluate(self.data, verbose=0, return_dict=True))
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
+            self.log.add(step, found)
+            print(f"\nstep {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
+        self._step = step
+
+
+def write_results(directory: "str | os.PathLike", name: str, results: Mapping) -> None:
+    """Writes `<name>_results.json`, and merges it into `all_results.json`."""
+    path = Path(directory, ALL_RESULTS)
+    merged = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    _write_json(Path(directory, f"{name}_results.json"), dict(results))
+    _write_json(path, {**merged, **results})
+
+
+def write_state(directory: "str | os.PathLike", log: RunLog, step: int, max_steps: int) -> None:
+    """Writes `trainer_state.json`, with the names of Hugging Face's."""
+    epoch = step / log.steps_per_epoch
+    state = {"epoch": epoch, "global_step": step, "max_steps": max_steps, "log_history": log.entries}
+    _write_json(Path(directory, STATE), state)
+
+
+def _write_json(path: Path, values: Mapping) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(part, path)
