@@ -1,0 +1,116 @@
+"""Compares the tokenizer inside the graph with the rust one on real and random texts: equal ids, lines per second.
+
+    python benchmarks/graph_tokenizers.py TOKENIZER_DIRECTORY TEXT_FILE... [--random 20000] [--cased]
+
+A text file is read line by line; of a .json file every string is a line, and .gz is unpacked. The rust tokenizer gets
+the same batches in one call each (it uses all cores), the graph in one call each.
+"""
+
+import argparse
+import gzip
+import json
+import pathlib
+import random
+import time
+from collections.abc import Iterator
+
+import tensorflow as tf
+import transformers
+
+from tfheads.preprocessing import graph_tokenizer
+
+
+def strings(value) -> Iterator[str]:
+    """Every string inside a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for child in value.values():
+            yield from strings(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from strings(child)
+
+
+def read_lines(path: pathlib.Path) -> list[str]:
+    """The lines of a text file, or the strings of a JSON file."""
+    content = path.read_bytes()
+    text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf8", errors="replace")
+    if path.suffix == ".json":
+        return list(strings(json.loads(text)))
+    return text.split("\n")
+
+
+def random_texts(count: int, seed: int = 0) -> list[str]:
+    """Random strings over all of Unicode, with an accent on what tokenizers treat specially."""
+    generator = random.Random(seed)
+    special = list(" \t\n\r'\"\u00a0\u2003\u3000\u200d\u0300\u0301\u0323\u0345\u302e\u1b44σΣςİıſßéÉ[]##<|>!.0١") + [
+        "'s",
+        "'ll",
+    ]
+    ranges = [(0x20, 0x7F), (0, 0x250), (0x300, 0x370), (0x370, 0x1000), (0x1000, 0x3000), (0x3000, 0xD800)]
+    ranges += [(0xE000, 0x10000), (0x10000, 0x20000), (0x20000, 0x110000), (0x61, 0x7B), (0x61, 0x7B)]
+
+    def character() -> str:
+        if generator.random() < 0.4:
+            return generator.choice(special)
+        return chr(generator.randrange(*generator.choice(ranges)))
+
+    return ["".join(character() for _ in range(generator.randrange(40))) for _ in range(count)]
+
+
+def load(directory: str, arguments: argparse.Namespace) -> transformers.PreTrainedTokenizerBase:
+    """The tokenizer of a directory, which need not hold more than vocab.txt or vocab.json with merges.txt."""
+    names = {path.name for path in pathlib.Path(directory).iterdir()}
+    if names & {"tokenizer.json", "tokenizer_config.json", "config.json"}:
+        return transformers.AutoTokenizer.from_pretrained(directory)
+    if "vocab.txt" in names:
+        return transformers.BertTokenizerFast.from_pretrained(directory, do_lower_case=not arguments.cased)
+    return transformers.GPT2TokenizerFast.from_pretrained(directory)
+
+
+def compare(name: str, lines: list[str], tokenizer, tokenize, batch_size: int) -> None:
+    """Prints how many lines have equal ids, and the ratio of speeds."""
+    batches = [lines[start : start + batch_size] for start in range(0, len(lines), batch_size)]
+    tokenize(tf.constant(batches[0]))
+    ours, theirs, seconds = [], [], [0.0, 0.0]
+    for batch in batches:
+        start = time.perf_counter()
+        encodings = tokenizer.backend_tokenizer.encode_batch(batch)
+        middle = time.perf_counter()
+        ids = tokenize(tf.constant(batch))
+        end = time.perf_counter()
+        seconds = [seconds[0] + middle - start, seconds[1] + end - middle]
+        theirs += [encoding.ids for encoding in encodings]
+        ours += ids.to_list()
+    different = [line for line, a, b in zip(lines, ours, theirs, strict=True) if a != b]
+    speeds = [len(lines) / second for second in seconds]
+    print(
+        f"{name}: {len(lines) - len(different)} of {len(lines)} lines equal; lines per second: graph {speeds[1]:.0f}, "
+        f"rust {speeds[0]:.0f}, ratio {speeds[1] / speeds[0]:.2f}",
+        *(f"\n  differs: {line[:120]!r}" for line in different[:5]),
+    )
+
+
+def main() -> None:
+    """Reads the command line and compares."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tokenizer", help="directory of the tokenizer")
+    parser.add_argument("files", nargs="*", type=pathlib.Path, help="text files")
+    parser.add_argument("--random", type=int, default=20000, help="number of random strings (default 20000)")
+    parser.add_argument("--cased", action="store_true", help="for a directory with vocab.txt alone: keep upper case")
+    parser.add_argument("--batch_size", type=int, default=1024, help="lines a call (default 1024)")
+    arguments = parser.parse_args()
+    tokenizer = load(arguments.tokenizer, arguments)
+    start = time.perf_counter()
+    graph = graph_tokenizer(tokenizer, check=False)
+    print(f"built in {time.perf_counter() - start:.1f} s")
+    tokenize = tf.function(graph.tokenize, input_signature=[tf.TensorSpec([None], tf.string)])
+    lines = [line for path in arguments.files for line in read_lines(path)]
+    for name, texts in (("files", lines), ("random strings", random_texts(arguments.random))):
+        if texts:
+            compare(name, texts, tokenizer, tokenize, arguments.batch_size)
+
+
+if __name__ == "__main__":
+    main()

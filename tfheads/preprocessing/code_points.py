@@ -1,0 +1,132 @@
+"""Text as Unicode code points inside the TensorFlow graph, and tables over all code points read from the rust library.
+
+Text is a RaggedTensor `[segments, (characters)]` of int32 code points. Classes and mappings of characters are tables
+with an entry for every code point, filled by asking the rust library itself, so that its version of Unicode decides and
+neither RE2's nor ICU's.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+CODE_POINTS = 0x110000
+PAGE = 256
+SEPARATOR = "|"
+CHUNK = 256
+PLANE = 0x10000
+# Planes 4 to 13 have never had a character, 15 and 16 are for private use: their code points are all alike.
+UNIFORM_PLANES = (*range(4, 14), 15, 16)
+
+
+def decode(strings: tf.Tensor) -> tf.RaggedTensor:
+    """UTF-8 strings `[segments]` as code points `[segments, (characters)]`; what is not UTF-8 becomes U+FFFD."""
+    return tf.strings.unicode_decode(strings, "UTF-8", errors="replace")
+
+
+def encode(text: tf.RaggedTensor) -> tf.Tensor:
+    """Code points `[..., (characters)]` as UTF-8 strings `[...]`."""
+    return tf.strings.unicode_encode(text, "UTF-8")
+
+
+def ragged(values: tf.Tensor, splits: tf.Tensor) -> tf.RaggedTensor:
+    """Rows of `values` between consecutive `splits`, which are right by construction and are not checked again."""
+    return tf.RaggedTensor.from_row_splits(values, splits, validate=False)
+
+
+def splits_from_lengths(lengths: tf.Tensor) -> tf.Tensor:
+    """Row splits `[rows + 1]` of rows of these lengths `[rows]`."""
+    return tf.concat([tf.zeros([1], lengths.dtype), tf.cumsum(lengths)], 0)
+
+
+def expand(lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """For items that become `lengths[i]` items each: the item each new one comes from, and its number in it."""
+    source = tf.repeat(tf.range(tf.size(lengths)), lengths)
+    offset = tf.range(tf.size(source)) - tf.gather(tf.cumsum(lengths, exclusive=True), source)
+    return source, offset
+
+
+def probed() -> Iterator[int]:
+    """The code points to ask for: all but the surrogates, of a uniform plane the first and the two non-characters."""
+    single = (plane * PLANE + offset for plane in UNIFORM_PLANES for offset in (0, PLANE - 2, PLANE - 1))
+    return itertools.chain(range(0xD800), range(0xE000, 4 * PLANE), range(14 * PLANE, 15 * PLANE), single)
+
+
+def uniform() -> Iterator[tuple[int, range]]:
+    """The first code point of each uniform plane and those that are like it."""
+    return ((plane * PLANE, range(plane * PLANE + 1, (plane + 1) * PLANE - 2)) for plane in UNIFORM_PLANES)
+
+
+def probe(normalize: Callable[[str], str]) -> dict[int, str]:
+    """What `normalize` makes of each character alone, for the characters that it changes.
+
+    The characters are handed over many at a time, one by one only where the separator cannot be told from the result.
+    """
+    changed = {}
+    points = list(probed())
+    for start in range(0, len(points), CHUNK):
+        characters = [chr(point) for point in points[start : start + CHUNK]]
+        results = normalize(SEPARATOR.join(characters)).split(SEPARATOR)
+        if len(results) != len(characters):
+            results = [normalize(character) for character in characters]
+        for character, result in zip(characters, results, strict=True):
+            if result != character:
+                changed[ord(character)] = result
+    for first, alike in uniform():
+        if first in changed:
+            changed |= dict.fromkeys(alike, changed[first])
+    return changed
+
+
+class CodePointTable(tf.Module):
+    """A number for each code point, stored as pages of 256, equal pages once."""
+
+    def __init__(self, values: np.ndarray):
+        super().__init__()
+        pages: dict[bytes, int] = {}
+        first = [pages.setdefault(page.tobytes(), PAGE * len(pages)) for page in values.reshape(-1, PAGE)]
+        with tf.init_scope():
+            self.values = tf.constant(np.frombuffer(b"".join(pages), values.dtype))
+            self.first = tf.constant(first, tf.int32)
+
+    def __call__(self, code_points: tf.Tensor) -> tf.Tensor:
+        """The numbers of `code_points` `[characters]`."""
+        first = tf.gather(self.first, tf.bitwise.right_shift(code_points, 8))
+        return tf.gather(self.values, first + tf.bitwise.bitwise_and(code_points, PAGE - 1))
+
+
+def table(values: dict[int, int], default: int = 0) -> CodePointTable:
+    """A table with `default` for the code points that `values` does not name."""
+    numbers = np.full(CODE_POINTS, default, np.int32)
+    numbers[list(values)] = list(values.values())
+    return CodePointTable(numbers)
+
+
+class CodePointMap(tf.Module):
+    """Replaces each character by none, one or several, whatever stands beside it."""
+
+    def __init__(self, changed: dict[int, str]):
+        super().__init__()
+        replacements = sorted(set(changed.values()))
+        number = {replacement: i + 1 for i, replacement in enumerate(replacements)}
+        self.numbers = table({point: number[replacement] for point, replacement in changed.items()})
+        lengths = np.array([1, *map(len, replacements)], np.int32)
+        with tf.init_scope():
+            self.lengths = tf.constant(lengths)
+            self.starts = tf.constant(np.cumsum(lengths) - lengths, tf.int32)
+            self.characters = tf.constant([0, *map(ord, "".join(replacements))], tf.int32)
+
+    def __call__(self, text: tf.RaggedTensor) -> tf.RaggedTensor:
+        """The text with every character replaced."""
+        numbers = self.numbers(text.values)
+        return tf.cond(tf.reduce_any(numbers > 0), lambda: self._replace(text, numbers), lambda: text)
+
+    def _replace(self, text: tf.RaggedTensor, numbers: tf.Tensor) -> tf.RaggedTensor:
+        lengths = tf.gather(self.lengths, numbers)
+        source, offset = expand(lengths)
+        number = tf.gather(numbers, source)
+        replaced = tf.gather(self.characters, tf.gather(self.starts, number) + offset)
+        characters = tf.where(number > 0, replaced, tf.gather(text.values, source))
+        splits = tf.gather(splits_from_lengths(tf.cast(lengths, text.row_splits.dtype)), text.row_splits)
+        return ragged(characters, splits)

@@ -1,0 +1,223 @@
+"""Tokenizers inside the TensorFlow graph, with the ids of the rust library: for SavedModels with strings outside."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import transformers
+
+from tfheads.preprocessing import (
+    added_tokens,
+    code_points,
+    decoders,
+    description,
+    normalizers,
+    post_processors,
+    pre_tokenizers,
+    tokenizer_models,
+)
+from tfheads.preprocessing.added_tokens import NO_TOKEN, Segments
+
+
+def graph_tokenizer(tokenizer: transformers.PreTrainedTokenizerBase, check: bool = True) -> "GraphTokenizer":
+    """A tokenizer that runs in the TensorFlow graph and gives the same ids.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers (one that has `backend_tokenizer`).
+        check: whether to run `verify` on it.
+
+    Returns:
+        A `tf.Module`; keep it as an attribute of what you export, so that its resources are saved.
+
+    Raises:
+        TypeError: when the tokenizer is not a fast one.
+        ValueError: when a part of it cannot be expressed exactly in the graph, or when ids differ on the probe texts.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise TypeError(
+            f"Argument `tokenizer` must be a fast tokenizer of transformers (one with `backend_tokenizer`), "
+            f"got {type(tokenizer).__name__}."
+        )
+    result = GraphTokenizer(tokenizer)
+    if check:
+        from tfheads.preprocessing.verification import verify
+
+        verify(tokenizer, result)
+    return result
+
+
+class GraphTokenizer(tf.Module):
+    """The parts of one tokenizer, read from its own description; see `graph_tokenizer`.
+
+    Attributes:
+        id_to_token: the token of each id, as it stands in the vocabulary `[vocabulary]`; "" for an id without one.
+        vocabulary_size: one more than the highest id.
+        pad_token_id: the id that `pad` fills with; None when the tokenizer has no padding token.
+        padding_side, truncation_side: "right" or "left", as in the tokenizer.
+    """
+
+    def __init__(self, tokenizer: transformers.PreTrainedTokenizerBase):
+        super().__init__()
+        backend = tokenizer.backend_tokenizer
+        part = json.loads(backend.to_str())
+        if backend.encode_special_tokens:
+            raise description.refuse("split_special_tokens=True")
+        self._normalizer = normalizers.build(part["normalizer"])
+        self._added = _added_tokens(part["added_tokens"], part["normalizer"])
+        self._pre_tokenizer = pre_tokenizers.build(part["pre_tokenizer"])
+        self._model = tokenizer_models.build(part["model"], part["pre_tokenizer"])
+        self._template = post_processors.build(part["post_processor"])
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        self.vocabulary_size = max(vocabulary.values(), default=-1) + 1
+        tokens = [backend.id_to_token(i) for i in range(self.vocabulary_size)]
+        special = {token["id"] for token in part["added_tokens"] if token["special"]}
+        self._decoder = decoders.build(part["decoder"], tokens, special, _cleans_up(tokenizer, part))
+        with tf.init_scope():
+            self.id_to_token = tf.constant([token or "" for token in tokens])
+        self.pad_token_id = tokenizer.pad_token_id
+        self.padding_side, self.truncation_side = tokenizer.padding_side, tokenizer.truncation_side
+
+    @tf.autograph.experimental.do_not_convert
+    def tokenize(
+        self, strings: tf.Tensor | Sequence[str], max_length: int | None = None, add_special_tokens: bool = True
+    ) -> tf.RaggedTensor:
+        """The ids of texts, as the tokenizer itself gives them.
+
+        Args:
+            strings: texts in UTF-8 `[batch]`; bytes that are not UTF-8 count as U+FFFD.
+            max_length: texts are truncated so that no row has more ids than this, added ones included.
+            add_special_tokens: whether to add what the tokenizer adds around a text.
+
+        Returns:
+            Ids `[batch, (length)]`, int32.
+
+        Raises:
+            ValueError: when `max_length` leaves no room for the added tokens or `strings` is not a list of texts.
+        """
+        strings = tf.convert_to_tensor(strings, tf.string)
+        if strings.shape.rank != 1:
+            raise ValueError(f"Argument `strings` must have the shape [batch], got {strings.shape}.")
+        ids = self._ids(strings)
+        template = self._template if add_special_tokens else post_processors.Template()
+        if max_length is not None:
+            room = max_length - len(template.before) - len(template.after)
+            if room < 0:
+                raise ValueError(
+                    f"Argument `max_length` must leave room for the {max_length - room} tokens that are added to "
+                    f"each text, got {max_length}."
+                )
+            ids = _truncate(ids, room, self.truncation_side)
+        return template(ids)
+
+    @tf.autograph.experimental.do_not_convert
+    def pad(
+        self, ids: tf.RaggedTensor, length: int | tf.Tensor | None = None, pad_token_id: int | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Rows of one length, filled on the tokenizer's padding side.
+
+        Args:
+            ids: `[batch, (length)]`.
+            length: the length of each row, at least that of the longest; by default that of the longest.
+            pad_token_id: the id to fill with; by default the tokenizer's.
+
+        Returns:
+            `input_ids` and `attention_mask` `[batch, length]`, int32.
+
+        Raises:
+            ValueError: when the tokenizer has no padding token and none is given.
+            tf.errors.InvalidArgumentError: when a row is longer than `length`.
+        """
+        fill = self.pad_token_id if pad_token_id is None else pad_token_id
+        if fill is None:
+            raise ValueError("Argument `pad_token_id` must be given, for this tokenizer has no padding token.")
+        longest = tf.cast(ids.bounding_shape(1), tf.int32)
+        if length is None:
+            length = longest
+        checks = [tf.debugging.assert_less_equal(longest, length, "A text has more ids than argument `length` allows.")]
+        checks = [check for check in checks if check is not None]  # nothing to wait for when it ran eagerly
+        with tf.control_dependencies(checks):
+            length = tf.identity(length)
+        counts = tf.cast(ids.row_lengths(), tf.int32)
+        position = tf.range(length)[None]
+        if self.padding_side == "left":
+            position -= length - counts[:, None]
+        mask = (position >= 0) & (position < counts[:, None])
+        where = tf.cast(ids.row_splits[:-1, None], tf.int32) + tf.where(mask, position, 0)
+        # One more value, for the places of empty rows.
+        values = tf.concat([ids.values, tf.fill([1], tf.cast(fill, ids.dtype))], 0)
+        input_ids = tf.where(mask, tf.gather(values, where), tf.cast(fill, ids.dtype))
+        return {"input_ids": tf.cast(input_ids, tf.int32), "attention_mask": tf.cast(mask, tf.int32)}
+
+    @tf.autograph.experimental.do_not_convert
+    def detokenize(
+        self,
+        ids: tf.RaggedTensor | tf.Tensor | np.ndarray | Sequence[Sequence[int]],
+        skip_special_tokens: bool = True,
+    ) -> tf.Tensor:
+        """The texts of ids, as the tokenizer's `decode` gives them.
+
+        Args:
+            ids: `[batch, (length)]` or `[batch, length]`; ids without a token are left out.
+            skip_special_tokens: whether special ids are left out too.
+
+        Returns:
+            Texts in UTF-8 `[batch]`; bytes that are not UTF-8 are replaced by U+FFFD.
+        """
+        if isinstance(ids, (list, tuple)):
+            ids = tf.ragged.constant(ids, tf.int32, ragged_rank=1)
+        if not isinstance(ids, tf.RaggedTensor):
+            ids = tf.RaggedTensor.from_tensor(ids)
+        return self._decoder(tf.cast(ids, tf.int32), skip_special_tokens)
+
+    def _ids(self, strings: tf.Tensor) -> tf.RaggedTensor:
+        """Ids without added ones `[batch, (length)]`."""
+        rows = tf.size(strings, tf.int64)
+        segments = Segments(strings, tf.fill([rows], NO_TOKEN), tf.range(rows + 1))
+        raw, normalized = self._added
+        if raw is not None:
+            segments = raw(segments)
+        text = code_points.decode(self._text(segments)) if self._normalizer or normalized is None else None
+        if self._normalizer is not None:
+            text = self._normalizer(text)
+        if normalized is not None:
+            if text is not None:
+                segments = segments._replace(strings=code_points.encode(text))
+            segments = normalized(segments)
+            text = code_points.decode(self._text(segments))
+        ids = self._model(self._pre_tokenizer(text))
+        if raw is not None or normalized is not None:
+            found = segments.ids != NO_TOKEN
+            tokens = tf.boolean_mask(segments.ids, found)
+            splits = code_points.splits_from_lengths(tf.cast(found, tf.int64))
+            ids = tf.concat([ids, code_points.ragged(tokens, splits)], axis=1)
+        return code_points.ragged(ids.values, tf.gather(ids.row_splits, segments.row_splits))
+
+    @staticmethod
+    def _text(segments: Segments) -> tf.Tensor:
+        return tf.where(segments.ids == NO_TOKEN, segments.strings, "")
+
+
+def _added_tokens(tokens: list[dict], normalizer: dict | None):
+    """Finders of the tokens that are looked for before and after the normaliser."""
+    raw = [token for token in tokens if not token["normalized"]]
+    normalized = [token for token in tokens if token["normalized"]]
+    contents = [token["content"] for token in normalized]
+    if normalizer is not None:
+        contents = [description.rust("normalizer", normalizer).normalize_str(content) for content in contents]
+    return (
+        added_tokens.AddedTokens(raw, [token["content"] for token in raw]) if raw else None,
+        added_tokens.AddedTokens(normalized, contents) if normalized else None,
+    )
+
+
+def _cleans_up(tokenizer: transformers.PreTrainedTokenizerBase, part: dict) -> bool:
+    """Whether transformers' own decode removes spaces before punctuation; for BPE it does so only when forced."""
+    forced = getattr(tokenizer, "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", False)
+    return bool(tokenizer.clean_up_tokenization_spaces) and (part["model"]["type"] != "BPE" or forced)
+
+
+def _truncate(ids: tf.RaggedTensor, length: int, side: str) -> tf.RaggedTensor:
+    if side == "right":
+        return ids[:, :length]
+    return ids[:, -length:] if length else ids[:, :0]

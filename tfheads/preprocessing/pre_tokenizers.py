@@ -1,0 +1,210 @@
+"""Pre-tokenisers inside the graph: text `[segments, (characters)]` to words `[segments, (words), (characters)]`.
+
+Where a word starts is decided for all characters at once from the classes of a character and its neighbours. The
+classes come from the rust library. RE2 is not used: it has no look-ahead and another version of Unicode.
+"""
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import tensorflow as tf
+
+from tfheads.preprocessing import code_points, description
+
+PreTokenizer = Callable[[tf.RaggedTensor], tf.RaggedTensor]
+SPACE, OTHER, LETTER, NUMBER, END = range(5)  # OTHER, LETTER, NUMBER in the order of NEIGHBOURS
+NEIGHBOURS = "!a1"
+CONTRACTIONS = ("s", "t", "re", "ve", "m", "ll", "d")
+
+
+def build(part: dict | None) -> PreTokenizer:
+    """The pre-tokeniser of a tokenizer's description.
+
+    Args:
+        part: the value of "pre_tokenizer" in tokenizer.json.
+
+    Raises:
+        ValueError: when it cannot be expressed exactly in the graph.
+    """
+    kind = None if part is None else part["type"]
+    if kind not in BUILDERS:
+        raise description.refuse(f"pre_tokenizer {kind}")
+    return BUILDERS[kind](part)
+
+
+@lru_cache(maxsize=1)
+def byte_alphabet() -> list[int]:
+    """The printable character that stands for each byte in byte-level vocabularies, as a code point."""
+    plain = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    stand_ins = iter(range(0x100, 0x200))
+    return [byte if byte in plain else next(stand_ins) for byte in range(256)]
+
+
+def words_from_starts(text: tf.RaggedTensor, starts: tf.Tensor, kept: tf.Tensor | None = None) -> tf.RaggedTensor:
+    """Words `[segments, (words), (characters)]` from the flags of their first characters.
+
+    Args:
+        text: code points `[segments, (characters)]`.
+        starts: True for the first character of each word `[characters]`.
+        kept: True for the characters that belong to a word `[characters]`; all by default.
+    """
+    characters = text.values
+    counts = code_points.splits_from_lengths(tf.cast(starts, tf.int64))
+    if kept is not None:
+        characters, starts = tf.boolean_mask(characters, kept), tf.boolean_mask(starts, kept)
+    first = tf.where(starts)[:, 0]
+    word_splits = tf.concat([first, [tf.size(characters, tf.int64)]], 0)
+    words = code_points.ragged(characters, word_splits)
+    return code_points.ragged(words, tf.gather(counts, text.row_splits))
+
+
+def segment_starts(text: tf.RaggedTensor) -> tf.Tensor:
+    """True for the first character of each segment `[characters]`."""
+    size = tf.size(text.values, tf.int64)
+    flags = tf.scatter_nd(text.row_splits[:, None], tf.ones_like(text.row_splits), [size + 1])
+    return flags[:size] > 0
+
+
+@lru_cache(maxsize=8)
+def character_classes(part: str, neighbours: str) -> np.ndarray:
+    """For every code point: the first of `neighbours` with which the rust pre-tokeniser keeps it in one word.
+
+    Args:
+        part: the description of the pre-tokeniser.
+        neighbours: characters of different kinds; each is put on both sides of the code points not yet settled.
+
+    Returns:
+        The number of the neighbour, from 1; 0 where there is none, and for surrogates.
+    """
+    split = description.rust("pre_tokenizer", json.loads(part)).pre_tokenize_str
+    classes = np.zeros(code_points.CODE_POINTS, np.int32)
+    left = np.array(list(code_points.probed()))
+    for number, neighbour in enumerate(neighbours, start=1):
+        for start in range(0, len(left), code_points.CHUNK):
+            chunk = left[start : start + code_points.CHUNK]
+            text = neighbour + neighbour.join(map(chr, chunk)) + neighbour
+            inside = np.ones(len(text) + 1, bool)
+            inside[[end for _, span in split(text) for end in span]] = False
+            at = 1 + 2 * np.arange(len(chunk))
+            classes[chunk[inside[at] & inside[at + 1]]] = number
+        left = left[classes[left] == 0]
+    for first, alike in code_points.uniform():
+        classes[alike.start : alike.stop] = classes[first]
+    return classes
+
+
+class ByteLevel(tf.Module):
+    """GPT-2's pre-tokeniser: words by its regular expression, then each byte as a printable character.
+
+    The expression is `'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+`. In other
+    words: a word is a run of letters, of numbers, of white space or of other characters. The last white space of a run
+    before a word stands alone, and if it is U+0020 it belongs to the word. An apostrophe that is alone between another
+    word and one of the endings forms a word with it.
+    """
+
+    def __init__(self, part: dict):
+        super().__init__()
+        self.add_prefix_space, self.use_regex = part["add_prefix_space"], part.get("use_regex", True)
+        plain = json.dumps({"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True})
+        self.classes = code_points.CodePointTable(character_classes(plain, NEIGHBOURS)) if self.use_regex else None
+        with tf.init_scope():
+            self.alphabet = tf.constant(byte_alphabet(), tf.int32)
+
+    def __call__(self, text: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Words in the printable alphabet."""
+        if self.add_prefix_space:
+            text = self._with_prefix_space(text)
+        starts = segment_starts(text)
+        if self.use_regex:
+            starts |= self._starts(text.values, starts)
+        return self._to_bytes(words_from_starts(text, starts))
+
+    def _with_prefix_space(self, text: tf.RaggedTensor) -> tf.RaggedTensor:
+        first = tf.concat([text.values, [ord(" ")]], 0)
+        needs = (text.row_lengths() > 0) & (tf.gather(first, text.row_splits[:-1]) != ord(" "))
+        spaces = code_points.ragged(
+            tf.fill([tf.reduce_sum(tf.cast(needs, tf.int32))], ord(" ")),
+            code_points.splits_from_lengths(tf.cast(needs, tf.int64)),
+        )
+        return tf.concat([spaces, text], axis=1)
+
+    def _starts(self, characters: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        """Where words start within segments `[characters]`, given where segments start."""
+        kind = self.classes(characters)
+        # What stands before or after, END beyond the segment.
+        last = tf.concat([first[1:], tf.ones([tf.minimum(tf.size(first), 1)], tf.bool)], 0)
+        before = tf.where(first, END, tf.roll(kind, 1, 0))
+        after = tf.where(last, END, tf.roll(kind, -1, 0))
+        glued = (tf.roll(characters, 1, 0) == ord(" ")) & (before == SPACE)
+        space = kind == SPACE
+        in_spaces = space & ((before != SPACE) | ((after != SPACE) & (after != END)))
+        in_words = ~space & (kind != before) & ~glued
+        starts = in_spaces | in_words
+        return self._contractions(characters, kind, before, starts, last)
+
+    def _contractions(self, characters, kind, before, starts, last):
+        """Moves the starts after apostrophes behind the ending that follows."""
+        apostrophe = (characters == ord("'")) & starts & (before != OTHER)
+        # The ending must lie in the same segment: `next_1` and `next_2` are 0 beyond it.
+        next_1 = tf.where(last, 0, tf.roll(characters, -1, 0))
+        next_2 = tf.where(last | tf.roll(last, -1, 0), 0, tf.roll(characters, -2, 0))
+        one, two = tf.zeros_like(apostrophe), tf.zeros_like(apostrophe)
+        for ending in CONTRACTIONS:
+            if len(ending) == 1:
+                one |= next_1 == ord(ending)
+            else:
+                two |= (next_1 == ord(ending[0])) & (next_2 == ord(ending[1]))
+        one, two = apostrophe & one, apostrophe & two
+        inside = tf.roll(one | two, 1, 0)
+        behind = (tf.roll(one, 2, 0) | tf.roll(two, 3, 0)) & (kind == LETTER)
+        return (starts & ~inside) | behind
+
+    def _to_bytes(self, words: tf.RaggedTensor) -> tf.RaggedTensor:
+        inner = words.values
+        values, splits = tf.cond(
+            tf.reduce_all(inner.values < 0x80),
+            lambda: (tf.gather(self.alphabet, inner.values), inner.row_splits),
+            lambda: self._utf8(inner.values, inner.row_splits),
+        )
+        return words.with_values(code_points.ragged(values, splits))
+
+    def _utf8(self, characters: tf.Tensor, splits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        lengths = 1 + sum(tf.cast(characters >= limit, tf.int32) for limit in (0x80, 0x800, 0x10000))
+        source, offset = code_points.expand(lengths)
+        length = tf.gather(lengths, source)
+        value = tf.bitwise.right_shift(tf.gather(characters, source), 6 * (length - 1 - offset))
+        lead = tf.bitwise.bitwise_or(value, tf.gather([0, 0, 0xC0, 0xE0, 0xF0], length))
+        rest = tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(value, 0x3F), 0x80)
+        bytes_ = tf.where(offset == 0, lead, rest)
+        positions = code_points.splits_from_lengths(tf.cast(lengths, splits.dtype))
+        return tf.gather(self.alphabet, bytes_), tf.gather(positions, splits)
+
+
+class BertPreTokenizer(tf.Module):
+    """Words between white space, each punctuation character alone."""
+
+    SPACE, WORD, PUNCTUATION = range(3)
+
+    def __init__(self, part: dict):
+        super().__init__()
+        split = description.rust("pre_tokenizer", part).pre_tokenize_str
+        classes = character_classes(json.dumps(part), "a").copy()
+        for point in np.flatnonzero(classes != self.WORD):
+            if not 0xD800 <= point < 0xE000 and split(chr(point)):
+                classes[point] = self.PUNCTUATION
+        self.classes = code_points.CodePointTable(classes)
+
+    def __call__(self, text: tf.RaggedTensor) -> tf.RaggedTensor:
+        """The words, without white space."""
+        kind = self.classes(text.values)
+        starts = segment_starts(text) | (tf.roll(kind, 1, 0) != self.WORD) | (kind == self.PUNCTUATION)
+        kept = kind != self.SPACE
+        return words_from_starts(text, starts & kept, kept)
+
+
+BUILDERS: dict[str | None, Callable[[dict], PreTokenizer]] = {
+    "ByteLevel": ByteLevel,
+    "BertPreTokenizer": BertPreTokenizer,
+}

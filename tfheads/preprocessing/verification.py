@@ -1,0 +1,96 @@
+"""The proof before an export: the tokenizer in the graph and the tokenizer itself agree on a probe text."""
+
+import random
+import unicodedata
+
+import tensorflow as tf
+import transformers
+
+from tfheads.preprocessing.graph_tokenizers import GraphTokenizer
+
+SENTENCES = [
+    "",
+    " ",
+    "Hello, world!  This is  a test: 3.14 and 1,000,000; e-mail a@b.org?",
+    "I'm, you're, he's, they've, we'll, I'd, can't; I'M, HE'S. 's't're've'm'll'd 'sun 'tis 'red ''s x's's '' ' 's",
+    "tabs\t\tand\nnew\r\nlines \n\n  end  ",
+    "   lead and trail   ",
+    "a  b   c    d\n  e \t f\u00a0 g \u00a0h\u2003\u3000i\u2028j\u1680k\u200bl\ufeffm\u0085n\x0bo\x0cp\x1cq\u180er",
+    "nul\0inside \x01\x02 bell\x07 escape\x1b[0m delete\x7f c1\x80\x9f",
+    "Crème brûlée, cafe\u0301, n\u0303, a\u0323\u0302 a\u0302\u0323, \u212b \u1e9b\u0323 \ufb01 \uff21\uff11\uff01",
+    "İstanbul ISI ıi, ΟΔΥΣΣΕΥΣ Σ ΑΣ. ὈΔΥΣΣΕΎΣ, ẞ ß, Ǆ ǅ ǆ, ŉ",
+    "Привет, мир! Ёжик. Їжак. Ґ",
+    "Γειά σου Κόσμε, άέήίόύώ",
+    "مرحبا بالعالم، كيف حالك؟ ١٢٣ لَا إِلَٰهَ",
+    "שלום עולם, שָׁלוֹם",
+    "नमस्ते दुनिया। क़ ज़ १२३",
+    "সবাইকে নমস্কার, ௧ வணக்கம், నమస్కారం, ನಮಸ್ಕಾರ, നമസ്കാരം, ආයුබෝවන්",
+    "สวัสดีชาวโลก ๑๒๓ กำ",
+    "ສະບາຍດີ ជំរាបសួរ မင်္ဂလာပါ བཀྲ་ཤིས་ ᠮᠣᠩᠭᠣᠯ",
+    "你好，世界。中文字符\U00020000\U0002a6d6\uf900 、。「日本語」ひらがなカタカナ ｶﾅ が",
+    "안녕하세요 세계, \u1112\u1161\u11ab 각",
+    "Xin chào thế giới, Tiếng Việt ắằẳẵặ",
+    "ሰላም ልዑል, Բարեւ, გამარჯობა ᲐᲑ, ᏣᎳᎩ ꭰ, ߒߞߏ, ⵜⴰⵎⴰⵣⵉⵖⵜ",
+    "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𝟘𝟙 Ⅳ ⅷ ½ ² ₃ ① ㊀ 𐍈 𐐀𐐨 𞤀𞤢",
+    "😀 👨\u200d👩\u200d👧\u200d👦 🏳\ufe0f\u200d🌈 👍🏽 🇫🇷 ☕\ufe0f 1\ufe0f\u20e3 ©®™",
+    "\u0300\u0301 x\u0315\u0300\u05ae\u0062 \u302e\u302f\U0001d165\U0001d16d \u1b44\u0334 \ua9c0\u302e\u1b44",
+    "\ue000\uf8ff\U000f0000\U0010ffff \ufffe\uffff\u0378\u0e80\U0001fbff \ufdd0 \ufffd",
+    "def f(x):\n    return {'a': x[0] ** 2, \"b\": `c`}  # ## $%^&*()_+-=[]{}|;:,.<>/?~\\",
+    "a1b2c3 1a 2b 12ab34 3.0e-10 0x1F 1st 2nd",
+    "a" * 99 + " " + "b" * 100 + " " + "c" * 101 + " " + "é" * 100 + " " + "中" * 120 + " " + "ab" * 700,
+    "wordwordword " * 40,
+    "!" * 50 + "-" * 130 + " " * 70 + "x" + "\n" * 20 + "y" + "=" * 64,
+    "do not . do n't ! it 's , you 're ' quoted ' ?",
+]
+
+
+def probe_texts(tokenizer: transformers.PreTrainedTokenizerBase) -> list[str]:
+    """Texts of every script and odd cases, every assigned or not block of Unicode, and the added tokens within text."""
+    texts = list(SENTENCES)
+    for start in (*range(0, 0x34000, 64), *range(0xE0000, 0xE0200, 64)):
+        block = [chr(point) for point in range(start, start + 64) if not 0xD800 <= point < 0xE000]
+        if len({unicodedata.category(character) for character in block}) < 2:
+            block = block[:3]
+        texts += ["".join(block), "a" + " a".join(block)]
+    added = sorted(token.content for token in tokenizer.added_tokens_decoder.values())
+    for token in [*added[:60], *tokenizer.all_special_tokens]:
+        texts += [token, f"a{token}b", f" x  {token}  y {token}{token}\n{token} ", token.upper(), token[:-1], token[1:]]
+    return texts
+
+
+def verify(tokenizer: transformers.PreTrainedTokenizerBase, graph: GraphTokenizer) -> None:
+    """Compares the tokenizer in the graph with the tokenizer itself, ids and decoded texts.
+
+    Args:
+        tokenizer: the tokenizer of transformers.
+        graph: what `graph_tokenizer` made of it.
+
+    Raises:
+        ValueError: naming the first text whose ids differ, or the first ids whose text differs.
+    """
+    texts = probe_texts(tokenizer)
+    expected = tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]
+    got = tf.function(graph.tokenize)(tf.constant(texts)).to_list()
+    for text, ours, theirs in zip(texts, got, expected, strict=True):
+        if ours != theirs:
+            raise ValueError(
+                f"The tokenizer in the graph differs on the text {text!r}: expected ids {theirs}, got {ours}."
+            )
+    generator = random.Random(0)
+    size = graph.vocabulary_size
+    ids = expected[: len(SENTENCES)] + [[generator.randrange(size + 2) for _ in range(12)] for _ in range(500)]
+    ids += [list(range(start, min(start + 64, size))) for start in range(0, size, 64)]
+    flat = [i for row in ids for i in row]
+    rows = tf.RaggedTensor.from_row_lengths(tf.constant(flat, tf.int32), [len(row) for row in ids])
+    for skip in (True, False):
+        texts = tf.function(graph.detokenize)(rows, skip_special_tokens=skip).numpy()
+        for row, ours in zip(ids, texts, strict=True):
+            theirs = tokenizer.decode(row, skip_special_tokens=skip)
+            if ours.decode() != theirs:
+                raise ValueError(
+                    f"The tokenizer in the graph decodes ids {row} differently: expected {theirs!r}, "
+                    f"got {ours.decode()!r}."
+                )
+
+
+__all__ = ["probe_texts", "verify"]
