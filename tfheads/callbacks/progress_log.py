@@ -75,7 +75,6 @@ class ProgressLog(keras.callbacks.Callback):
             self._safely(self.write, scalars, self._iterations() if step is None else step)
 
     def on_train_begin(self, logs=None):
-        self._epoch, self._batches_in_epoch = 0, 0
         self._step = self._logged_at = self._iterations()
         self._seconds, self._timed_steps = 0.0, 0
         self._is_first = True
@@ -83,10 +82,11 @@ class ProgressLog(keras.callbacks.Callback):
             self._safely(self.open)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-        self._totals = self._loss_totals()
+        self._totals = None
 
     def on_train_batch_begin(self, batch, logs=None):
+        if self._totals is None:  # not when the epoch begins: a restarted run then gets its averages back
+            self._totals = self._loss_totals()
         self._began = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -96,7 +96,6 @@ class ProgressLog(keras.callbacks.Callback):
         else:
             self._seconds += time.perf_counter() - self._began
             self._timed_steps += self._step - before
-        self._batches_in_epoch = batch + 1
         if self._step // self.logging_steps > self._logged_at // self.logging_steps:
             self.log_scalars(self._training_scalars(logs or {}), self._step)
             self._logged_at = self._step
@@ -126,7 +125,8 @@ class ProgressLog(keras.callbacks.Callback):
             scalars["train/perplexity"] = math.exp(min(loss, 700.0))
         scalars["train/learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         steps = (self.params or {}).get("steps")
-        scalars["train/epoch"] = self._epoch + (self._batches_in_epoch / steps if steps else 0.0)
+        if steps:
+            scalars["train/epoch"] = self._step / steps
         return scalars | self._throughput(float(seen[1].sum()))
 
     def _throughput(self, labels: float) -> dict[str, float]:
@@ -173,8 +173,6 @@ class ProgressLog(keras.callbacks.Callback):
             function(*arguments)
         except Exception as error:  # whatever the tracker does, the training goes on
             if not self._reported:
-                text = " ".join(str(error).split())
-                logger.warning(
-                    "%s failed, training goes on without it: %s: %s", self.tracker, type(error).__name__, text
-                )
+                text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                logger.warning("%s failed, training goes on without it: %s", self.tracker, text)
             self._reported = True

@@ -59,7 +59,8 @@ class WandbCallback(ProgressLog):
         if self.run is None:
             self.run = wandb.run
             if self.run is None:
-                self.run = wandb.init(**self._resumed(), **{k: v for k, v in self.arguments.items() if v is not None})
+                arguments = {"mode": os.environ.get("WANDB_MODE"), **self.arguments, **self._resumed()}
+                self.run = wandb.init(**{name: value for name, value in arguments.items() if value is not None})
                 self._is_own = True
                 self._remember(self.run.id)
         model = {"class": type(self.model).__name__, "parameters": self.model.count_params()}
