@@ -196,6 +196,9 @@ def test_pipelines_that_cannot_be_made(tmp_path, bert, gpt2):
         tfheads.pipeline("text-generation", model=gpt2, tokenizer=bpe, maxnewtokens=3)
     with pytest.raises(FileNotFoundError, match=r"no config\.json|checkpoint"):
         tfheads.pipeline("fill-mask", model=str(tmp_path))
+    bert.save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="has no tokenizer"):
+        tfheads.pipeline("fill-mask", model=str(tmp_path))
     bare = rebuilt("BertModel", pipeline_cases.BERT)
     with pytest.raises(ValueError, match="there is no pipeline for BertModel"):
         tfheads.pipeline(model=bare, tokenizer=words)

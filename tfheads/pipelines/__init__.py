@@ -5,7 +5,9 @@ import difflib
 import transformers
 
 from tfheads import registry
+from tfheads.checkpoints import hub
 from tfheads.checkpoints.pretrained import read_config
+from tfheads.checkpoints.tokenizers import load_tokenizer
 from tfheads.models import TaskModel
 from tfheads.pipelines.base import Pipeline
 from tfheads.pipelines.fill_mask import FillMaskPipeline
@@ -40,21 +42,22 @@ def pipeline(
 
     Raises:
         ValueError: an unknown task or option, no model, a model of another task, no tokenizer.
+        FileNotFoundError: there is no such checkpoint, or no tokenizer beside it.
     """
     if model is None:
         raise ValueError("model is needed: a directory, the id of a repository on the Hub, or a model of tfheads")
-    hub = {"revision": revision, "token": token}
-    cls = PIPELINES[_checked(task) if task is not None else _task_of(model, hub)]
+    source = {"revision": revision, "token": token}
+    cls = PIPELINES[_checked(task) if task is not None else _task_of(model, source)]
     if not isinstance(model, TaskModel):
         load = registry.TASKS[cls.model_task].from_pretrained
         tokenizer = model if tokenizer is None else tokenizer
-        model = load(str(model), dtype=dtype, **hub, **(model_kwargs or {}))
+        model = load(str(model), dtype=dtype, **source, **(model_kwargs or {}))
     elif tokenizer is None and getattr(model.config, "_name_or_path", ""):
         tokenizer = model.config._name_or_path
     if tokenizer is None:
         raise ValueError("tokenizer is needed with a model that was not loaded from a checkpoint")
     if not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(tokenizer), **hub)
+        tokenizer = load_tokenizer(tokenizer, **source)
     return cls(model, tokenizer, batch_size=batch_size, **options)
 
 
@@ -65,14 +68,12 @@ def _checked(task: str) -> str:
     return task
 
 
-def _task_of(model, hub: dict) -> str:
+def _task_of(model, source: dict) -> str:
     """The pipeline that fits a model, or the class that a checkpoint was saved from."""
     if isinstance(model, TaskModel):
         name, model_task = type(model).__name__, model.task
     else:
-        from tfheads.checkpoints.hub import resolve
-
-        architectures = read_config(resolve(str(model), **hub)).architectures or [None]
+        architectures = read_config(hub.resolve(model, weights=False, **source)).architectures or [None]
         found = registry.find(architectures[0]) if architectures[0] else None
         name, model_task = architectures[0], getattr(found, "task", None)
     for task, cls in PIPELINES.items():

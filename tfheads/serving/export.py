@@ -4,8 +4,8 @@ import difflib
 import os
 
 import tensorflow as tf
-import transformers
 
+from tfheads.checkpoints.tokenizers import load_tokenizer
 from tfheads.models import TaskModel
 from tfheads.preprocessing import GraphTokenizer, graph_tokenizer
 from tfheads.serving.causal_lm import CausalLMBundle
@@ -27,7 +27,7 @@ def export(model: TaskModel, directory, tokenizer, version: int, overwrite: bool
         cls = _bundle_class(model)
         _check_options(cls, options)
         if isinstance(tokenizer, (str, os.PathLike)):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(str(tokenizer))
+            tokenizer = load_tokenizer(tokenizer)
         bundle = cls(model, _in_graph(model, tokenizer), tokenizer, options)
     with new_version(directory, version, overwrite) as staging:
         tf.saved_model.save(bundle, str(staging), signatures=bundle.signatures())

@@ -1,0 +1,51 @@
+"""What the `tfheads` command does; its arguments are in `tfheads_command`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from huggingface_hub.errors import HfHubHTTPError
+
+from tfheads.checkpoints import hub
+from tfheads.checkpoints.pretrained import read_config
+from tfheads.verification import class_for, verify
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Runs one command; what the user can mend is one line, not a traceback."""
+    try:
+        return {"verify": run_verify, "export": run_export}[asked.command](asked)
+    except (ValueError, TypeError, OSError, HfHubHTTPError) as error:
+        print(f"tfheads: {error}", file=sys.stderr)
+        return 1
+
+
+def run_verify(asked: argparse.Namespace) -> int:
+    """Prints a line for each check as it is made; 0 if all are well."""
+    failed = 0
+    for check in verify(asked.checkpoint, asked.class_name, revision=asked.revision):
+        print(check, flush=True)
+        failed += check.ok is False
+    print("all is well" if not failed else f"{failed} of the checks failed")
+    return 1 if failed else 0
+
+
+def run_export(asked: argparse.Namespace) -> int:
+    """Loads a checkpoint and exports it."""
+    from tfheads.serving.versions import check_version
+
+    check_version(asked.directory, asked.version, asked.overwrite)
+    directory = hub.resolve(asked.checkpoint, revision=asked.revision)
+    cls = class_for(read_config(directory), asked.class_name)
+    names = ("max_new_tokens", "do_sample", "temperature", "top_p", "top_k")
+    options = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
+    model = cls.from_pretrained(directory, dtype=asked.dtype)
+    tokenizer = None if asked.token_level else asked.tokenizer or directory
+    print(f"exporting {type(model).__name__} ({model.count_params():,} parameters)", flush=True)
+    path = model.export_serving(asked.directory, tokenizer, asked.version, overwrite=asked.overwrite, **options)
+    size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+    print(f"wrote {path} ({size / 1e6:,.0f} MB)")
+    print(f"serve it with: tensorflow_model_server --model_name={Path(asked.directory).name} ", end="")
+    print(f"--model_base_path={os.path.abspath(asked.directory)} --rest_api_port=8501")
+    return 0

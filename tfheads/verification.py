@@ -1,0 +1,197 @@
+"""`tfheads verify`: whether a checkpoint is understood completely, and gives PyTorch's logits."""
+
+import difflib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import transformers
+
+from tfheads import registry
+from tfheads.checkpoints import hub
+from tfheads.checkpoints.loading import LoadPlan, load, plan_loading
+from tfheads.checkpoints.pretrained import read_config, stored_dtype
+from tfheads.checkpoints.tensor_files import open_tensors
+from tfheads.checkpoints.tokenizers import load_tokenizer
+from tfheads.layers.part import weights_follow
+from tfheads.models import TaskModel
+
+TOLERANCE = 1e-5  # of the largest logit, but no less than SMALLEST_TOLERANCE
+SMALLEST_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+        name: what was looked at.
+        ok: True, False, or None for something that could not be looked at or need not be there.
+        text: what was found.
+    """
+
+    name: str
+    ok: bool | None
+    text: str
+
+    def __str__(self) -> str:
+        return f"{ {True: 'ok', False: 'FAILED', None: '-'}[self.ok]:<7}{self.name:<12}{self.text}"
+
+
+def verify(checkpoint: str, class_name: str | None = None, revision: str | None = None) -> Iterator[Check]:
+    """Checks a checkpoint step by step; ends early where going on makes no sense.
+
+    Args:
+        checkpoint: a directory in Hugging Face's format, or the id of a repository on the Hub.
+        class_name: a class of tfheads in place of the one that config.json names.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: config.json is damaged or of a family that is not supported, or there is no such class.
+    """
+    directory = hub.resolve(checkpoint, revision=revision)
+    config = read_config(directory)
+    cls = class_for(config, class_name)
+    yield Check("family", True, f"{config.model_type} ({cls.family.class_prefix})")
+    yield _class_check(cls, config, class_name)
+    with open_tensors(directory) as tensors:
+        with weights_follow():
+            model = cls(config, dtype="float32")
+        try:
+            plan = plan_loading(model, tensors)
+        except ValueError as error:
+            yield Check("weights", False, str(error))
+            return
+        yield _weights_check(tensors, plan)
+        try:
+            load(model, tensors, seed=0)
+        except ValueError as error:
+            yield Check("values", False, str(error))
+            return
+    yield _tokenizer_check(model, directory)
+    if model.backbone.causal and model.task == "causal-lm":
+        yield _generation_check(model, directory)
+    yield _logits_check(model, directory)
+
+
+def class_for(config: transformers.PreTrainedConfig, class_name: str | None) -> type[TaskModel]:
+    """The named class to check or load: the one asked for, or the one that config.json names, or the bare model.
+
+    Raises:
+        ValueError: there is no class of that name, or it is of another family.
+    """
+    if class_name is None:
+        found = registry.find((config.architectures or [""])[0])
+        return registry.named_class(config, "base") if found is None else found._class_for(config)
+    found = registry.find(class_name)
+    if found is None:
+        near = difflib.get_close_matches(class_name, registry.CLASSES, n=1, cutoff=0.0)[0]
+        raise ValueError(f"class {class_name!r} is not known, the nearest is {near!r}")
+    return found._class_for(config)
+
+
+def _class_check(cls: type, config, class_name: str | None) -> Check:
+    stored = (config.architectures or [None])[0]
+    if class_name is None and registry.find(stored or "") is None:
+        named = f"config.json names {stored}, which tfheads does not have" if stored else "config.json names no class"
+        return Check("class", None, f"{cls.__name__}, for {named}; --class chooses another")
+    return Check("class", True, f"{cls.__name__} ({cls.task})")
+
+
+def _weights_check(tensors, plan: LoadPlan) -> Check:
+    total = len(list(tensors.names()))
+    used = {name for binding in plan.bindings for name in binding.names}
+    variables = sum(len(binding.variables) for binding in plan.bindings)
+    numbers = sum(int(np.prod(variable.shape)) for binding in plan.bindings for variable in binding.variables)
+    ignored = total - len(used) - len(plan.dropped) - len(plan.copies)
+    parts = [f"{total} tensors ({stored_dtype(tensors)}): {len(used)} are {variables} variables of {numbers:,} numbers"]
+    if plan.copies:
+        parts.append(f"{len(plan.copies)} repeat others ({_few([name for name, _ in plan.copies])})")
+    if plan.dropped:
+        parts.append(f"{len(plan.dropped)} belong to other heads ({_few(plan.dropped)})")
+    if ignored:
+        parts.append(f"{ignored} hold no weights")
+    if plan.new:
+        parts.append(f"{len(plan.new)} variables of the head are not in the checkpoint and would be new")
+    return Check("weights", not plan.new, "; ".join(parts))
+
+
+def _tokenizer_check(model: TaskModel, directory: str) -> Check:
+    try:
+        tokenizer = load_tokenizer(directory)
+    except FileNotFoundError:
+        return Check("tokenizer", None, "none beside the model")
+    except Exception as error:  # the tokenizers library raises bare exceptions for a damaged file
+        return Check("tokenizer", False, f"cannot be read: {error}")
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    rows = model.vocab_size
+    text = f"{type(tokenizer).__name__} with ids up to {highest:,}, the token table has {rows:,} rows"
+    if highest >= rows:
+        return Check("tokenizer", False, f"{text}: some ids have no row")
+    return Check("tokenizer", highest >= 0, text)
+
+
+def _generation_check(model: TaskModel, directory: str) -> Check:
+    try:
+        config = transformers.GenerationConfig.from_pretrained(directory)
+        source = "generation_config.json"
+    except OSError:
+        config, source = model.generation_config, "config.json"
+    except ValueError as error:
+        return Check("generation", False, f"generation_config.json is not valid: {error}")
+    ids = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    shown = ", ".join(f"{name}={value}" for name, value in ids.items())
+    for name, value in ids.items():
+        for one in np.atleast_1d([] if value is None else value):
+            if not 0 <= one < model.vocab_size:
+                return Check("generation", False, f"{source}: {name} {one} is no token id ({shown})")
+    return Check("generation", True, f"{source}: {shown}")
+
+
+def _logits_check(model: TaskModel, directory: str) -> Check:
+    batches = list(_batches(model))
+    ours = [_main(model(batch)).numpy() for batch in batches]
+    if not all(np.isfinite(output).all() for output in ours):
+        return Check("logits", False, "some are not finite")
+    if importlib.util.find_spec("torch") is None:
+        return Check("logits", None, "finite; not compared, for PyTorch is not installed")
+    theirs = _from_torch(type(model).__name__, directory, batches)
+    real = [batch["attention_mask"].astype(bool) for batch in batches]
+    apart = np.max([np.abs(a[m] - b[m]).max() for a, b, m in zip(ours, theirs, real, strict=True)])
+    largest = np.max([np.abs(output[m]).max() for output, m in zip(theirs, real, strict=True)])
+    tolerance = max(SMALLEST_TOLERANCE, TOLERANCE * largest)
+    text = f"at most {apart:.2g} from PyTorch's, tolerance {tolerance:.2g} (the largest is {largest:.3g}), 3 batches"
+    return Check("logits", bool(apart <= tolerance), text)
+
+
+def _batches(model: TaskModel) -> Iterator[dict[str, np.ndarray]]:
+    """Token ids from a fixed seed: two tokens, a row, rows with padding."""
+    random, longest = np.random.RandomState(0), min(32, model.backbone.length_limit or 32)
+    for rows, time in ((1, min(2, longest)), (1, longest), (3, longest)):
+        lengths = np.linspace(time, max(1, time // 3), rows).astype(int)
+        mask = (np.arange(time)[None, :] < lengths[:, None]).astype("int32")
+        yield {"input_ids": random.randint(0, model.vocab_size, (rows, time)) * mask, "attention_mask": mask}
+
+
+def _from_torch(class_name: str, directory: str, batches: list[dict]) -> list[np.ndarray]:
+    """What transformers' class of the same name gives for each batch."""
+    import torch
+
+    transformers.utils.logging.disable_progress_bar()
+    reference = getattr(transformers, class_name).from_pretrained(directory, dtype=torch.float32).eval()
+    with torch.no_grad():
+        outputs = [
+            reference(**{name: torch.from_numpy(one).long() for name, one in batch.items()}) for batch in batches
+        ]
+    return [_main(output).numpy() for output in outputs]
+
+
+def _main(output):
+    return output["logits"] if "logits" in output else output["last_hidden_state"]
+
+
+def _few(names, most: int = 3) -> str:
+    names = sorted(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,108 @@
+"""The arguments of the `tfheads` command; a module of its own, for importing the package takes seconds."""
+
+import argparse
+import contextlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Iterator
+
+EPILOG = """\
+examples:
+  tfheads verify openai-community/gpt2    is every tensor understood; with PyTorch installed, are the logits equal
+  tfheads verify my-checkpoint --class AutoModel
+  tfheads export my-checkpoint serving/my-model    writes serving/my-model/1, from strings to answers
+  tfheads export my-checkpoint serving/my-model --version 2 --max-new-tokens 100 --do-sample --temperature 0.8
+
+A checkpoint is a directory in Hugging Face's format or the id of a repository on the Hub.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments and help."""
+    command = argparse.ArgumentParser(
+        prog="tfheads",
+        description="Keras models from and to Hugging Face checkpoints: check a checkpoint, export it to TF Serving.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--version", action="version", version=_version())
+    commands = command.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    _add_verify(commands)
+    _add_export(commands)
+    return command
+
+
+def _add_verify(commands) -> None:
+    verify = commands.add_parser(
+        "verify",
+        help="check that a checkpoint is understood completely",
+        description="Checks family, class, every tensor, tokenizer and generation config of a checkpoint; where "
+        "PyTorch is installed, compares logits with transformers. Exit code 0 if all is well, 1 if not.",
+    )
+    _add_checkpoint(verify)
+
+
+def _add_export(commands) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write a SavedModel for TensorFlow Serving",
+        description="Writes DIRECTORY/VERSION, a SavedModel that takes strings and gives answers without Python.",
+    )
+    _add_checkpoint(export)
+    export.add_argument("directory", help="the model's directory, which TensorFlow Serving watches")
+    export.add_argument("--version", type=int, default=1, help="whole number, the new directory's name (1)")
+    export.add_argument("--overwrite", action="store_true", help="replace a version that exists")
+    export.add_argument("--dtype", help="dtype policy of the weights, such as bfloat16 (float32)")
+    tokenizer = export.add_mutually_exclusive_group()
+    tokenizer.add_argument("--tokenizer", help="directory or id of the tokenizer, if not the checkpoint")
+    tokenizer.add_argument("--token-level", action="store_true", help="token ids in, logits out: without a tokenizer")
+    options = export.add_argument_group("options of serving_default")
+    options.add_argument("--max-new-tokens", type=int, help="causal language models: how far to go on (64)")
+    options.add_argument("--do-sample", action="store_true", default=None, help="draw tokens, not the likeliest")
+    options.add_argument("--temperature", type=float, help="above 0; lower is closer to the likeliest")
+    options.add_argument("--top-p", type=float, help="draw from the likeliest tokens that add up to this probability")
+    options.add_argument("--top-k", type=int, help="draw from so many; masked language models: how many answers (5)")
+
+
+def _add_checkpoint(command: argparse.ArgumentParser) -> None:
+    command.add_argument("checkpoint", help="directory in Hugging Face's format, or id of a repository on the Hub")
+    command.add_argument("--class", dest="class_name", metavar="NAME", help="class, if not that of config.json")
+    command.add_argument("--revision", help="branch, tag or commit on the Hub")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    asked = parser().parse_args(arguments)
+    with _without_start_up_notes():
+        import tensorflow as tf
+
+        tf.config.list_logical_devices()
+        from tfheads import cli
+    return cli.run(asked)
+
+
+@contextlib.contextmanager
+def _without_start_up_notes() -> Iterator[None]:
+    """Drops what TensorFlow's C++ code writes when it starts, which no setting turns off; exceptions come through."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _version() -> str:
+    try:
+        return f"tfheads {importlib.metadata.version('tfheads')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "tfheads, not installed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
