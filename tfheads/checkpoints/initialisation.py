@@ -24,11 +24,17 @@ def initialise(model: keras.Model, seed: int | None = None, only: Collection[ker
     wanted = None if only is None else {id(variable) for variable in only}
     deviation = getattr(model.config, "initializer_range", 0.02)
     for path, layer in layers_by_path(model):
-        variable = {keras.layers.Dense: "kernel", keras.layers.Embedding: "embeddings"}.get(type(layer))
-        variable = variable and getattr(layer, variable)
+        variable = _drawn(layer)
         if variable is None or (wanted is not None and id(variable) not in wanted):
             continue
         generator = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(path.encode())]))
         values = generator.standard_normal(variable.shape, dtype="float32")
         values *= deviation * model.backbone.initial_scale(path)
         variable.assign(values)
+
+
+def _drawn(layer: keras.layers.Layer) -> keras.Variable | None:
+    """The variable of a layer that is drawn at random, if it has one."""
+    if isinstance(layer, keras.layers.Dense):
+        return layer.kernel
+    return layer.embeddings if isinstance(layer, keras.layers.Embedding) else None

@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from tfheads.layers.activations import activation
-from tfheads.layers.part import Part, dense, part
+from tfheads.layers.part import Part, part
+from tfheads.layers.projections import dense
 from tfheads.losses import TokenCrossEntropy
 
 

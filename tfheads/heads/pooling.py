@@ -2,7 +2,8 @@
 
 from keras import ops
 
-from tfheads.layers.part import Part, dense, part
+from tfheads.layers.part import Part, part
+from tfheads.layers.projections import dense
 
 
 @part

@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from tfheads.layers.part import Part, dense, part
+from tfheads.layers.part import Part, part
+from tfheads.layers.projections import dense
 from tfheads.layers.slots import write_slots
 
 HIDDEN = -1e9  # a score that softmax turns into 0; finite, so that a row which sees nothing stays finite

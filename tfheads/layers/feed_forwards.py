@@ -1,7 +1,8 @@
 """Feed-forward layers."""
 
 from tfheads.layers.activations import activation
-from tfheads.layers.part import Part, dense, part
+from tfheads.layers.part import Part, part
+from tfheads.layers.projections import dense
 
 
 @part

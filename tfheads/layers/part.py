@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 _weights_follow: ContextVar[bool] = ContextVar("weights_follow", default=False)
 
@@ -73,19 +75,14 @@ def matrix_initializer() -> keras.initializers.Initializer:
 def dtype_scope(dtype: "str | keras.DTypePolicy | None") -> Iterator[None]:
     """Scope in which layers are made with the given dtype policy; None keeps the global one."""
     before = keras.config.dtype_policy()
+    if isinstance(dtype, (type, np.dtype, tf.DType)):
+        dtype = keras.backend.standardize_dtype(dtype)
     if dtype is not None:
         keras.config.set_dtype_policy(dtype)
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def dense(inputs: int, outputs: int, use_bias: bool = True, dtype=None) -> keras.layers.Dense:
-    """A built `Dense` layer, kernel `[inputs, outputs]`."""
-    layer = keras.layers.Dense(outputs, use_bias=use_bias, kernel_initializer=matrix_initializer(), dtype=dtype)
-    layer.build((None, inputs))
-    return layer
 
 
 def embedding(rows: int, width: int, dtype=None) -> keras.layers.Embedding:
