@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 import tfheads
+from tests.fake_hub import fake_hub
 from tfheads.callbacks.training_state import checkpoints
 from tfheads.data.tokenizer_training import train_byte_level_bpe, train_wordpiece
 from tfheads.recipes import training
@@ -174,10 +175,13 @@ def test_accumulation_gives_the_same_run(corpus, tmp_path):
 def test_evaluation_within_an_epoch_leaves_the_training_loss_alone(corpus, tmp_path):
     changes = {"logging_steps": 4}
     run_causal_language_modelling(causal(corpus, tmp_path / "plain", **changes))
-    run_causal_language_modelling(causal(corpus, tmp_path / "steps", eval_strategy="steps", eval_steps=3, **changes))
+    run_causal_language_modelling(
+        causal(corpus, tmp_path / "steps", eval_strategy="steps", eval_steps=3, report_to="tensorboard", **changes)
+    )
     entries = log(tmp_path / "steps")
     assert [entry["step"] for entry in entries if "eval_loss" in entry] == [3, 6]
     assert [entry for entry in entries if "loss" in entry] == log(tmp_path / "plain")
+    assert (tmp_path / "steps" / "runs").is_dir()
 
 
 def test_streaming_and_bfloat16(corpus, tmp_path):
@@ -229,3 +233,38 @@ def test_a_finished_model_is_not_replaced_unasked(corpus, tmp_path):
     with pytest.raises(FileExistsError, match="set overwrite_output_dir"):
         causal_language_modelling(causal(corpus, tmp_path))
     assert causal_language_modelling(causal(corpus, tmp_path, overwrite_output_dir="true")).max_steps == 6
+
+
+def test_a_tracked_run_that_is_pushed(corpus, tmp_path, monkeypatch):
+    """Weights & Biases offline, and a Hub on a local port; no token in anything that is written."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    output = tmp_path / "pushed"
+    with fake_hub() as hub:
+        tracking = {"report_to": "wandb", "sample_prompts": "the cat", "save_strategy": "epoch", "num_train_epochs": 1}
+        pushing = {
+            "push_to_hub": "true",
+            "push_to_hub_model_id": "tester/tiny",
+            "hub_token": hub.token,
+            "max_steps": -1,
+        }
+        results = run_causal_language_modelling(causal(corpus, output, **tracking, **pushing))
+        titles = [commit.title for commit in hub.repositories["tester/tiny"].history()]
+        files = hub.files("tester/tiny")
+        token = hub.token.encode()
+    assert titles[0] == "End of training, with results" and "Training in progress, epoch 1" in titles
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "all_results.json"} <= set(files)
+    assert not any(name.startswith(("checkpoint-", "wandb/", "offline-")) for name in files)
+    assert f"Perplexity: {results['perplexity']:.6g}" in files["README.md"].decode()
+    assert list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(token in path.read_bytes() for path in written)
+
+
+def test_a_failing_network_loses_nothing(corpus, tmp_path, caplog):
+    with fake_hub() as hub:
+        hub.fail(1000, status=None)
+        pushing = {"push_to_hub": "true", "hub_model_id": "tester/tiny", "hub_strategy": "end"}
+        run_causal_language_modelling(causal(corpus, tmp_path / "out", **pushing))
+    assert "the upload to tester/tiny failed" in caplog.text
+    assert tfheads.AutoModelForCausalLM.from_pretrained(tmp_path / "out").vocab_size

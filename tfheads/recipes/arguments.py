@@ -102,6 +102,7 @@ class TrainingArguments:
     save_steps: int = argument(500, "steps between saved states", at_least=1)
     save_total_limit: int | None = argument(None, "how many saved states are kept; default: all", at_least=1)
     report_to: list[Literal["none", "wandb", "tensorboard", "all"]] = argument(["none"], "trackers that get the log")
+    sample_prompts: list[str] = argument([], "texts that the model goes on with, or whose masks it fills, for trackers")
     run_name: str | None = argument(None, "name of the run in Weights & Biases; default: output_dir's last part")
 
     push_to_hub: bool = argument(False, "upload the model to the Hub while training and at the end")
@@ -128,6 +129,8 @@ class TrainingArguments:
             raise ValueError("give warmup_ratio or warmup_steps, not both")
         if self.streaming and self.do_train and self.max_steps < 0:
             raise ValueError("max_steps must be given with streaming, as the length of the corpus is not known")
+        if self.push_to_hub and not self.do_train:
+            raise ValueError("push_to_hub uploads what was trained: set do_train, or use model.push_to_hub")
         if self.hub_model_id and not self.push_to_hub:
             raise ValueError("hub_model_id is given but push_to_hub is not set")
 

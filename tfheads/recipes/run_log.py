@@ -50,6 +50,11 @@ class RunLog(keras.callbacks.Callback):
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
+    def log_scalars(self, scalars: Mapping[str, float], step: int) -> None:
+        """Appends the results of an evaluation, which are called `val/...` as by the tracking callbacks."""
+        found = {name.removeprefix("val/"): value for name, value in scalars.items() if name.startswith("val/")}
+        self.add(step, evaluation_entry(found))
+
     def on_epoch_begin(self, epoch, logs=None):
         self._seen = None
 
@@ -102,35 +107,6 @@ def _entry(line: str) -> dict | None:
 def evaluation_entry(found: Mapping[str, float]) -> dict[str, float]:
     """The results of an evaluation under the names of Hugging Face's logs: `eval_loss`, `perplexity`."""
     return {name if name == "perplexity" else f"eval_{name}": float(value) for name, value in found.items()}
-
-
-class EvaluateBetween(keras.callbacks.Callback):
-    """Callback that evaluates within epochs, every `eval_steps` updates, and leaves the running metrics as they were.
-
-    Args:
-        data: a dataset to evaluate on.
-        log: gets the results.
-        eval_steps: updates between two evaluations.
-    """
-
-    def __init__(self, data, log: RunLog, eval_steps: int):
-        super().__init__()
-        self.data, self.log, self.eval_steps = data, log, eval_steps
-
-    def on_train_begin(self, logs=None):
-        self._step = int(self.model.optimizer.iterations)
-
-    def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations)
-        if step // self.eval_steps > self._step // self.eval_steps:
-            variables = [variable for metric in self.model.metrics for variable in metric.variables]
-            before = [variable.numpy() for variable in variables]
-            found = evaluation_entry(self.model.evaluate(self.data, verbose=0, return_dict=True))
-            for variable, value in zip(variables, before, strict=True):
-                variable.assign(value)
-            self.log.add(step, found)
-            print(f"\nstep {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
-        self._step = step
 
 
 def write_results(directory: "str | os.PathLike", name: str, results: Mapping) -> None:

@@ -12,12 +12,18 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from tfheads.callbacks.evaluation import EvaluationCallback
+from tfheads.callbacks.progress_log import ProgressLog
+from tfheads.callbacks.push_to_hub import PushToHubCallback
+from tfheads.callbacks.run_settings import run_settings
+from tfheads.callbacks.tensorboard import TensorBoardCallback
 from tfheads.callbacks.training_state import TrainingState, checkpoints, fit_resumable
-from tfheads.checkpoints.model_card import model_card
+from tfheads.callbacks.wandb import WandbCallback
+from tfheads.checkpoints.model_card import card_of
 from tfheads.models import TaskModel
 from tfheads.optimizers import create_optimizer
 from tfheads.recipes.arguments import TrainingArguments
-from tfheads.recipes.run_log import EvaluateBetween, RunLog, evaluation_entry, write_results, write_state
+from tfheads.recipes.run_log import RunLog, evaluation_entry, write_results, write_state
 
 logger = logging.getLogger("tfheads")
 
@@ -53,23 +59,31 @@ class TrainingRun:
             return self.arguments.max_steps
         return math.ceil(self.arguments.num_train_epochs * self.updates_per_epoch)
 
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one update."""
+        return self.arguments.per_device_train_batch_size * self.arguments.gradient_accumulation_steps
+
     def run(self) -> dict[str, float]:
         """Trains, evaluates and saves.
 
         Returns:
             The results that all_results.json holds.
         """
-        arguments, results = self.arguments, {}
+        arguments, results, self.push = self.arguments, {}, None
         self._compile()
         self.log = RunLog(arguments.output_dir, arguments.logging_steps, self.updates_per_epoch)
+        self.trackers = self._make_trackers() if arguments.do_train else []
         if arguments.do_train:
             results.update(self._train())
         if arguments.do_eval:
             results.update(self._evaluate())
+        for tracker in self.trackers:
+            if tracker.model is not None:  # there was something to train
+                tracker.log_scalars({f"final/{name}": value for name, value in results.items()})
+                tracker.close()
         if arguments.do_train:
             self._save(results)
-        if arguments.push_to_hub:
-            self._push(results)
         return results
 
     def _compile(self) -> None:
@@ -119,28 +133,67 @@ class TrainingRun:
             verbose=1 if sys.stdout.isatty() else 2,
         )
         seconds, step = time.monotonic() - started, int(self.model.optimizer.iterations)
-        done = step - (begin.step if begin.step is not None else step)
-        rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+        if begin.step is None:  # the run was complete before: its own figures stay
+            self.log.begin(step)
+            return {}
+        done = step - begin.step
         results = {
             "epoch": step / self.updates_per_epoch,
             "train_loss": float(self.log.totals[0] / max(self.log.totals[1], 1.0)),
             "train_runtime": round(seconds, 4),
             "train_samples": self.samples["train"],
-            "train_samples_per_second": round(done * rows / seconds, 3),
+            "train_samples_per_second": round(done * self.rows_per_step / seconds, 3),
             "train_steps_per_second": round(done / seconds, 3),
         }
-        if not done:  # the run was complete before: its own figures stay
-            return {}
         write_results(arguments.output_dir, "train", results)
         write_state(arguments.output_dir, self.log, step, self.max_steps)
         return results
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
-        arguments, found = self.arguments, []
-        if arguments.eval_strategy == "steps":
-            eval_steps = arguments.eval_steps or arguments.logging_steps
-            found.append(EvaluateBetween(self.evaluation, self.log, eval_steps))
+        """The callbacks that the arguments ask for; each tracker gets the evaluations too."""
+        arguments, found = self.arguments, list(self.trackers)
+        if arguments.eval_strategy == "steps" or arguments.eval_on_start:
+            steps = arguments.eval_steps or arguments.logging_steps
+            steps = steps if arguments.eval_strategy == "steps" else self.max_steps + 1
+            trackers = [self.log, *self.trackers]
+            found.append(
+                EvaluationCallback(self.evaluation, steps, on_start=arguments.eval_on_start, trackers=trackers)
+            )
+        if arguments.push_to_hub:
+            self.push = self._push_callback()
+            found.append(self.push)
         return found
+
+    def _make_trackers(self) -> list[ProgressLog]:
+        arguments = self.arguments
+        options = {
+            "logging_steps": arguments.logging_steps,
+            "samples_per_step": self.rows_per_step,
+            "tokenizer": self.tokenizer,
+            "sample_prompts": arguments.sample_prompts,
+        }
+        wanted, found = set(arguments.report_to), []
+        if wanted & {"wandb", "all"}:
+            name = arguments.run_name or Path(arguments.output_dir).resolve().name
+            config, directory = arguments.public(), arguments.output_dir
+            # Not finished with the training, because the last evaluation comes after it.
+            found.append(WandbCallback(name=name, config=config, directory=directory, finish=False, **options))
+        if wanted & {"tensorboard", "all"}:
+            found.append(TensorBoardCallback(Path(arguments.output_dir, "runs"), **options))
+        return found
+
+    def _push_callback(self) -> PushToHubCallback:
+        arguments = self.arguments
+        return PushToHubCallback(
+            arguments.output_dir,
+            save_strategy="no" if arguments.hub_strategy == "end" else arguments.save_strategy,
+            save_steps=arguments.save_steps,
+            tokenizer=self.tokenizer,
+            hub_model_id=arguments.hub_model_id,
+            hub_token=arguments.hub_token,
+            private=arguments.hub_private_repo,
+            **self._facts(),
+        )
 
     def _evaluate(self) -> dict[str, float]:
         """The loss and the perplexity over the whole evaluation data."""
@@ -159,42 +212,33 @@ class TrainingRun:
         return results
 
     def _save(self, results: dict) -> None:
-        self.model.save_pretrained(self.arguments.output_dir, tokenizer=self.tokenizer, card=self._card(results))
-        print(f"The model is in {self.arguments.output_dir}")
+        """Writes the model with its results, and uploads it."""
+        output_dir = self.arguments.output_dir
+        self.model.save_pretrained(output_dir, tokenizer=self.tokenizer, card=self._card(results))
+        print(f"The model is in {output_dir}")
+        if self.push is not None:
+            self.push.uploads.submit(Path(output_dir), "End of training, with results")
+            self.push.uploads.wait()
+            if not self.push.uploads.failed:
+                print(f"The model is at {self.push.commit_url}")
+
+    def _facts(self) -> dict:
+        """What the model card says of the run and the model does not know."""
+        arguments = self.arguments
+        dataset = {"dataset": self.dataset, "dataset_config": arguments.dataset_config_name}
+        return {**dataset, "base_model": arguments.model_name_or_path}
 
     def _card(self, results: dict) -> str:
         """The model card of the run."""
         arguments = self.arguments
-        names = ("learning_rate", "weight_decay", "lr_scheduler_type", "warmup_ratio", "warmup_steps", "seed")
-        batch = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
-        return model_card(
+        return card_of(
+            self.model,
             arguments.hub_model_id or Path(arguments.output_dir).resolve().name,
-            task=self.model.task,
-            architecture=type(self.model).__name__,
-            parameters=self.model.count_params(),
-            base_model=arguments.model_name_or_path,
-            dataset=self.dataset,
-            dataset_config=arguments.dataset_config_name,
             metrics={name: results[name] for name in ("eval_loss", "perplexity") if name in results},
-            history=[_without_step(entry) for entry in self.log.entries if "eval_loss" in entry],
-            hyperparameters={
-                **{name: getattr(arguments, name) for name in names},
-                "train_batch_size": batch,
-                "num_train_steps": self.max_steps,
-                "precision": arguments.policy,
-            },
+            history=[entry for entry in self.log.entries if "eval_loss" in entry],
+            hyperparameters={**run_settings(self.model), "batch_size": self.rows_per_step, "seed": arguments.seed},
+            **self._facts(),
         )
-
-    def _push(self, results: dict) -> None:
-        arguments = self.arguments
-        address = self.model.push_to_hub(
-            arguments.hub_model_id or Path(arguments.output_dir).resolve().name,
-            private=arguments.hub_private_repo,
-            token=arguments.hub_token,
-            tokenizer=self.tokenizer,
-            card=self._card(results),
-        )
-        print(f"The model is at {address}")
 
 
 class _Begin(keras.callbacks.Callback):
@@ -209,9 +253,6 @@ class _Begin(keras.callbacks.Callback):
         self.run.log.begin(self.step)
         if self.step:
             print(f"Going on from step {self.step} of {self.run.max_steps} in {self.run.arguments.output_dir}")
-        elif self.run.arguments.eval_on_start:
-            found = evaluation_entry(self.model.evaluate(self.run.evaluation, verbose=0, return_dict=True))
-            self.run.log.add(0, found)
 
 
 def check_output_dir(arguments: TrainingArguments) -> None:
@@ -227,7 +268,3 @@ def check_output_dir(arguments: TrainingArguments) -> None:
     finished = (path / "config.json").is_file() and not checkpoints(path)
     if arguments.do_train and finished and not arguments.overwrite_output_dir:
         raise FileExistsError(f"output_dir {path} holds a model already: give another, or set overwrite_output_dir")
-
-
-def _without_step(entry: dict) -> dict:
-    return {name: value for name, value in entry.items() if name != "eval_runtime"}
