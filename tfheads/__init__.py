@@ -1,5 +1,6 @@
 """Keras 3 language models with Hugging Face checkpoints, distributed training and TF Serving exports."""
 
+import difflib
 import importlib
 import os
 
@@ -16,18 +17,29 @@ __version__ = "0.1.0"
 
 # Public names that are not classes of the registry, and the modules that have them; imported when first asked for.
 LAZY = {
+    "create_optimizer": "tfheads.optimizers:create_optimizer_and_schedule",  # as in old scripts for transformers
+    "AdamW": "tfheads.optimizers",
+    "EvaluationCallback": "tfheads.callbacks",
+    "KerasMetricCallback": "tfheads.callbacks",
+    "PushToHubCallback": "tfheads.callbacks",
+    "TensorBoardCallback": "tfheads.callbacks",
+    "TrainingState": "tfheads.callbacks",
+    "WandbCallback": "tfheads.callbacks",
+    "fit_resumable": "tfheads.callbacks",
     "pipeline": "tfheads.pipelines",
 }
 
 
 def __getattr__(name: str):
     if name in LAZY:
-        return getattr(importlib.import_module(LAZY[name]), name)
+        module, _, attribute = LAZY[name].partition(":")
+        return getattr(importlib.import_module(module), attribute or name)
     found = registry.find(name)
     if found is None:
-        raise AttributeError(f"tfheads has no {name!r}")
+        near = difflib.get_close_matches(name, __dir__(), n=1, cutoff=0.7)
+        raise AttributeError(f"tfheads has no {name!r}" + (f", did you mean {near[0]!r}" if near else ""))
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *LAZY, *registry.CLASSES})
+    return sorted({"__version__", *LAZY, *registry.CLASSES})

@@ -8,6 +8,7 @@ import tensorflow as tf
 import transformers
 from keras import ops
 
+from tfheads.checks import require, same_shape, within, zeros_and_ones
 from tfheads.layers.part import Part, dtype_scope
 from tfheads.layers.stack import DecodingState, Stack
 
@@ -189,12 +190,35 @@ def config_from_dict(values: dict) -> transformers.PreTrainedConfig:
     return transformers.AutoConfig.for_model(**values)
 
 
-def check_inputs(backbone: Backbone, inputs: Mapping, vocab_size: int | None) -> None:
-    """Raises if inputs cannot be encoded; values are looked at when the graph runs, and not under XLA.
+def with_overrides(config: transformers.PreTrainedConfig, overrides: Mapping) -> transformers.PreTrainedConfig:
+    """A config with values replaced; the config itself if there are none.
 
     Raises:
-        ValueError: an unknown input, neither or both of `input_ids` and `inputs_embeds`, a wrong shape, too long.
-        tf.errors.InvalidArgumentError: a token id outside the vocabulary.
+        ValueError: the config has no such value; names the nearest.
+    """
+    if not overrides:
+        return config
+    values = config.to_dict()
+    if "num_labels" in overrides:  # labels of another number would contradict it
+        values = {name: value for name, value in values.items() if name not in ("id2label", "label2id")}
+    config, unknown = type(config).from_dict(values, return_unused_kwargs=True, **overrides)
+    if unknown:
+        name = sorted(unknown)[0]
+        known = sorted({*config.to_dict(), *config.attribute_map, "num_labels"})
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise ValueError(f"{type(config).__name__} has no {name!r}, did you mean {near!r}")
+    return config
+
+
+def check_inputs(backbone: Backbone, inputs: Mapping, vocab_size: int | None) -> list:
+    """Requires inputs that can be encoded.
+
+    Returns:
+        Inside a graph the operations that check what is known only when it runs; none of them works under XLA.
+
+    Raises:
+        ValueError: an unknown input, neither or both of `input_ids` and `inputs_embeds`, a wrong shape or type, too
+            long; and where values are known, ids, types or positions for which there is no row, a mask of other values.
     """
     for name in inputs:
         if name not in backbone.input_names:
@@ -210,15 +234,43 @@ def check_inputs(backbone: Backbone, inputs: Mapping, vocab_size: int | None) ->
         raise ValueError(
             f"{name} must have {rank} axes [batch, time{', hidden' * (rank == 3)}], got shape {main.shape}"
         )
+    return [*_check_rows(backbone, inputs, vocab_size), *_check_shapes(backbone, inputs, main)]
+
+
+def _check_shapes(backbone, inputs, main) -> list:
+    limit, length = backbone.length_limit, main.shape[1]
+    message = f"input_ids must have at most {limit} tokens in a row, the positions of the model"
+    if limit is not None and length is not None and length > limit:
+        raise ValueError(f"{message}, got {length}")
+    checks = [] if limit is None or length is not None else require(tf.shape(main)[1] <= limit, message, tf.shape(main))
     for name in ("attention_mask", "token_type_ids", "position_ids"):
         value = inputs.get(name)
-        shared = name == "position_ids" and value is not None and value.shape[:1] == [1]  # one row serves all
-        if value is not None and not value.shape[shared:].is_compatible_with(main.shape[shared:2]):
-            raise ValueError(f"{name} must have the shape of input_ids {main.shape[:2]}, got {value.shape}")
-    limit, length = backbone.length_limit, main.shape[1]
-    if limit is not None and length is not None and length > limit:
-        raise ValueError(f"input_ids has {length} tokens in a row, the model has positions for {limit}")
-    if "input_ids" in inputs and vocab_size is not None:
-        ids = inputs["input_ids"]
-        message = f"input_ids must be between 0 and {vocab_size - 1}, the size of the vocabulary less one"
-        tf.debugging.assert_equal(tf.reduce_all((ids >= 0) & (ids < vocab_size)), True, message)
+        if value is not None and not (name == "position_ids" and value.shape[:1] == [1]):  # one row serves all
+            checks += same_shape(name, value, main)
+        elif value is not None:
+            checks += same_shape(name, value, main[:1])
+    memory, mask = inputs.get("encoder_hidden_states"), inputs.get("encoder_attention_mask")
+    if memory is not None and not getattr(backbone.config, "add_cross_attention", False):
+        raise ValueError("encoder_hidden_states needs a config with add_cross_attention=True, got False")
+    if mask is not None and memory is None:
+        raise ValueError("encoder_attention_mask needs encoder_hidden_states, got none")
+    if mask is not None:
+        checks += same_shape("encoder_attention_mask", mask, memory, "encoder_hidden_states")
+    return checks
+
+
+def _check_rows(backbone, inputs, vocab_size) -> list:
+    """Requires that tables have the rows that are asked for."""
+    checks, limit = [], backbone.length_limit
+    highest = {
+        "input_ids": vocab_size and vocab_size - 1,
+        "token_type_ids": backbone.embeddings.type_limit and backbone.embeddings.type_limit - 1,
+        "position_ids": limit and limit - 1,
+    }
+    for name, high in highest.items():
+        if inputs.get(name) is not None:
+            checks += within(name, inputs[name], 0, high)
+    for name in ("attention_mask", "encoder_attention_mask"):
+        if inputs.get(name) is not None:
+            checks += zeros_and_ones(name, inputs[name])
+    return checks

@@ -11,6 +11,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfheads.checks import same_shape, within
+
 IGNORED = -100  # labels with this value do not count, as in PyTorch
 
 
@@ -54,20 +56,21 @@ class TokenCrossEntropy:
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(ops.where(real, targets, 0), logits)
         return ops.sum(ops.where(real, losses, 0.0))
 
-    def check(self, inputs: Mapping, labels: Mapping) -> None:
-        """Raises if the labels do not fit the inputs or the classes; inside a graph when the step runs.
+    def check(self, inputs: Mapping, labels: Mapping) -> list:
+        """Requires labels that fit the inputs and the classes.
+
+        Returns:
+            Inside a graph the operations that check what is known only when it runs.
 
         Raises:
-            ValueError: another shape than `input_ids`.
-            tf.errors.InvalidArgumentError: a label is neither -100 nor below `num_classes`.
+            ValueError: no labels of the name, another shape than `input_ids`, or a label that is neither -100 nor
+                below `num_classes`.
         """
+        if self.labels not in labels:
+            raise ValueError(f"labels must have the name {self.labels!r}, got {', '.join(labels)}")
         given = labels[self.labels]
         reference = inputs.get("input_ids", inputs.get("inputs_embeds"))
-        if not given.shape.is_compatible_with(reference.shape[:2]):
-            raise ValueError(f"{self.labels} must have the shape of input_ids {reference.shape[:2]}, got {given.shape}")
-        message = f"{self.labels} must be -100 or between 0 and {self.num_classes - 1}"
-        fits = (given == IGNORED) | ((given >= 0) & (given < self.num_classes))
-        tf.debugging.assert_equal(tf.reduce_all(fits), True, message)
+        return same_shape(self.labels, given, reference) + within(self.labels, given, 0, self.num_classes - 1, IGNORED)
 
 
 def mean(totals, counts):

@@ -4,15 +4,16 @@ import warnings
 from collections.abc import Mapping
 
 import keras
-import numpy as np
 import tensorflow as tf
 import transformers
 
 from tfheads import losses
-from tfheads.backbones import check_inputs, config_from_dict, config_to_dict
+from tfheads.backbones import check_inputs, config_from_dict, config_to_dict, with_overrides
 from tfheads.checkpoints.initialisation import initialise
 from tfheads.checkpoints.pretrained import Pretrained
+from tfheads.checks import after
 from tfheads.generation.generate import Generates
+from tfheads.inputs import as_tensor
 from tfheads.layers.part import dtype_scope, weights_are_awaited, weights_follow
 from tfheads.outputs import ModelOutput
 from tfheads.registry import named_class, task
@@ -58,6 +59,7 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
     def _check_family(cls, config) -> None:
         if cls.family is None:
             raise TypeError(f"{cls.auto_name} is made by from_config or from_pretrained, not by calling it")
+        check_is_config(config)
         if config.model_type != cls.family.model_type:
             raise ValueError(
                 f"config must be of model_type {cls.family.model_type!r} for {cls.__name__}, got {config.model_type!r}"
@@ -102,28 +104,37 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
         inputs = {name: as_tensor(name, value) for name, value in {**inputs, **named}.items() if value is not None}
         if hidden_states is None:
             hidden_states = bool(self.config.output_hidden_states)
+        if not any(isinstance(value, keras.KerasTensor) for value in inputs.values()):
+            inputs = after(self._checks(inputs), inputs)
         return super().__call__(inputs, training=training, output_hidden_states=hidden_states)
 
     def call(self, inputs: Mapping, training=None, output_hidden_states: bool = False) -> ModelOutput:
         """The forward pass on tensors; see `__call__`."""
-        label_names = {name for criterion in self.criteria for name in criterion.label_names}
-        labels = {name: value for name, value in inputs.items() if name in label_names}
-        inputs = {name: value for name, value in inputs.items() if name not in label_names}
-        if not any(isinstance(value, keras.KerasTensor) for value in inputs.values()):
-            check_inputs(self.backbone, inputs, self.vocab_size)
+        inputs, labels = self.without_labels(inputs)
         encoded = self.backbone(inputs, training=training)
         if self.head is None:
             output = {"last_hidden_state": encoded["last_hidden_state"]}
         else:
             table = tf.convert_to_tensor(self.backbone.token_table)
             output = self.head(encoded, token_table=table, inputs=inputs, training=training)
-        loss = self._loss(inputs, labels, output) if labels else None
+        loss = self._loss(labels, output) if labels else None
         states = encoded["hidden_states"] if output_hidden_states else None
         return output_of({"loss": loss, **output, "hidden_states": states})
 
-    def _loss(self, inputs, labels, output):
-        for criterion in self.criteria:
-            criterion.check(inputs, labels)
+    def without_labels(self, inputs: Mapping) -> tuple[dict, dict]:
+        """The inputs of the backbone, and the labels that came with them."""
+        names = {name for criterion in self.criteria for name in criterion.label_names}
+        labels = {name: value for name, value in inputs.items() if name in names}
+        return {name: value for name, value in inputs.items() if name not in names}, labels
+
+    def _checks(self, inputs) -> list:
+        inputs, labels = self.without_labels(inputs)
+        checks = check_inputs(self.backbone, inputs, self.vocab_size)
+        for criterion in self.criteria if labels else ():
+            checks += criterion.check(inputs, labels)
+        return checks
+
+    def _loss(self, labels, output):
         totals = tf.stack([criterion.total(output, labels) for criterion in self.criteria])
         return losses.mean(totals, tf.stack([criterion.count(labels) for criterion in self.criteria]))
 
@@ -140,12 +151,15 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
             dtype: a Keras dtype policy; None for the global one.
             seed: for the new weights; None draws one from Keras' global seed.
             overrides: config values to replace.
+
+        Raises:
+            ValueError: the config's family is not supported or has no such task, or it has no value of an override.
         """
         if isinstance(config, Mapping):
             policy = keras.saving.deserialize_keras_object(config["dtype"])
             return cls(config_from_dict(config["config"]), dtype=policy, name=config["name"])
-        if overrides:
-            config = type(config)(**{**config.to_dict(), **overrides})
+        check_is_config(config)
+        config = with_overrides(config, overrides)
         return cls._class_for(config)(config, dtype=dtype, seed=seed)
 
     @classmethod
@@ -156,21 +170,14 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
         return cls
 
 
-def as_tensor(name: str, value):
-    """A model input as a tensor, whole numbers as int32.
+def check_is_config(config) -> None:
+    """Raises unless `config` is a transformers config.
 
     Raises:
-        ValueError: rows of different lengths, or no numbers at all.
+        TypeError: it is something else.
     """
-    if isinstance(value, keras.KerasTensor) or tf.is_tensor(value):
-        return tf.cast(value, "int32") if getattr(value, "dtype", None) == tf.int64 else value
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        array = np.asarray(None)
-    if array.dtype == object or array.dtype.kind in "USO":
-        raise ValueError(f"{name} must be numbers in rows of one length, got {type(value).__name__} of something else")
-    return tf.constant(array.astype("int32") if array.dtype.kind in "iub" else array)
+    if not isinstance(config, transformers.PreTrainedConfig):
+        raise TypeError(f"config must be a transformers config such as GPT2Config(), got {type(config).__name__}")
 
 
 @task("base")

@@ -4,19 +4,52 @@ XLA compiles forward and backward into one function. The sum over replicas, the 
 it, because XLA cannot compile a collective on every device: so compilation works under every strategy.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 
 import keras
 import tensorflow as tf
+from keras.src.backend import set_keras_mask
+from keras.src.utils.tracking import no_automatic_dependency_tracking
 
 from tfheads import distribute, losses
 from tfheads.backbones import check_inputs
+from tfheads.checks import after, plain_errors
+from tfheads.inputs import as_arrays, as_tensor
 from tfheads.outputs import ModelOutput
+
+
+def keras_loop(name: str) -> Callable:
+    """Keras' method of this name; it also takes a tokenizer's `BatchEncoding` and lists, and its errors are plain."""
+    original = getattr(keras.Model, name)
+
+    @functools.wraps(original)
+    def loop(self, x=None, *arguments, **options):
+        if options.get("class_weight") is not None:
+            raise ValueError("class_weight must be None, Keras would take labels of tokens for one-hot: weigh samples")
+        if isinstance(options.get("validation_data"), tuple):
+            options["validation_data"] = tuple(as_arrays(one) for one in options["validation_data"])
+        options = {key: as_arrays(value) if key == "y" else value for key, value in options.items()}
+        with plain_errors():
+            return original(self, as_arrays(x), *(as_arrays(argument) for argument in arguments), **options)
+
+    return loop
 
 
 class TaskTrainer:
     """Mixin of `TaskModel`: compile, and the steps that Keras' loops run."""
 
+    compiled_by_xla = False
+    has_own_loss = True
+
+    fit = keras_loop("fit")
+    evaluate = keras_loop("evaluate")
+    predict = keras_loop("predict")
+    train_on_batch = keras_loop("train_on_batch")
+    test_on_batch = keras_loop("test_on_batch")
+    predict_on_batch = keras_loop("predict_on_batch")
+
+    @no_automatic_dependency_tracking  # as in Keras: the loss tracker of an earlier compile would stay
     def compile(
         self,
         optimizer="adamw",
@@ -35,8 +68,9 @@ class TaskTrainer:
         Args:
             optimizer: a Keras optimizer or its name.
             loss: None for the task's own loss, which ignores labels of -100; or any Keras loss of (labels, logits).
-            metrics, weighted_metrics, loss_weights, run_eagerly, steps_per_execution, auto_scale_loss: as in Keras;
-                metrics see the labels as the logits do (moved by one place for causal language models) and ignore -100.
+            metrics, weighted_metrics, loss_weights, run_eagerly, steps_per_execution, auto_scale_loss: as in Keras.
+                Losses and metrics see labels of tokens `[batch, time]` as the logits do (moved by one place for causal
+                language models) and ignore -100; labels of another kind reach a Keras loss as they are.
             jit_compile: whether XLA compiles forward and backward; "auto" says yes unless `run_eagerly`.
             gradient_accumulation_steps: each batch is divided into this many equal parts, one after another through
                 the model, before one update: the same result with less memory.
@@ -69,7 +103,10 @@ class TaskTrainer:
 
     def get_compile_config(self) -> dict | None:
         config = super().get_compile_config()
-        return config and {**config, "gradient_accumulation_steps": self.gradient_accumulation_steps}
+        if not config:
+            return config
+        steps = self.gradient_accumulation_steps
+        return {**config, "jit_compile": self.compiled_by_xla, "gradient_accumulation_steps": steps}
 
     def compile_from_config(self, config: dict) -> None:
         config = keras.saving.deserialize_keras_object(config)
@@ -110,24 +147,43 @@ class TaskTrainer:
         """A batch as inputs, labels and sample weights; labels may be given apart or among the inputs.
 
         Raises:
-            ValueError: no labels though they are needed, or inputs that the model cannot take.
+            ValueError: no labels though they are needed, weights that the loss does not use, or inputs that the model
+                cannot take.
         """
         inputs, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         inputs = dict(inputs) if isinstance(inputs, Mapping) else {"input_ids": inputs}
         names = [name for criterion in self.criteria for name in criterion.label_names]
         among_inputs = {name: inputs.pop(name) for name in names if name in inputs}
-        inputs = {name: value for name, value in inputs.items() if value is not None}
+        inputs = {name: as_tensor(name, value) for name, value in inputs.items() if value is not None}
         if labels is None and among_inputs:
             labels = among_inputs
-        elif labels is not None and not isinstance(labels, Mapping) and self.has_own_loss:
+        elif labels is not None and not isinstance(labels, Mapping) and names:
             labels = {names[0]: labels}
-        check_inputs(self.backbone, inputs, self.vocab_size)
-        if needs_labels and self.has_own_loss:
-            if labels is None:
-                raise ValueError(f"labels are missing: give (inputs, labels) or inputs with {names[0]!r}")
-            for criterion in self.criteria:
-                criterion.check(inputs, labels)
-        return inputs, labels, sample_weight
+        if isinstance(labels, Mapping):
+            labels = {name: as_tensor(name, value) for name, value in labels.items()}
+        checks = check_inputs(self.backbone, inputs, self.vocab_size)
+        if not needs_labels:
+            return after(checks, inputs), None, None
+        if labels is None:
+            raise ValueError(f"labels are missing: give (inputs, labels) or inputs with {(names or ['labels'])[0]!r}")
+        if sample_weight is not None and self.has_own_loss:
+            raise ValueError("sample_weight must be None with the model's own loss: compile with a Keras loss")
+        for criterion in self.criteria if self.has_own_loss or self._are_of_tokens(labels) else ():
+            checks += criterion.check(inputs, labels)
+        return after(checks, (inputs, labels, sample_weight))
+
+    def _are_of_tokens(self, labels) -> bool:
+        """Whether labels given to a Keras loss are those that the model's own loss would take."""
+        one = labels.get(self.criteria[0].label_names[0]) if self.criteria and len(labels) == 1 else None
+        return one is not None and one.dtype.is_integer and one.shape.rank == 2
+
+    def _as_logits_see(self, labels):
+        """Labels for a Keras loss or metric, and which of them are real; None if they are of another kind."""
+        if not self._are_of_tokens(labels):
+            return (next(iter(labels.values())) if isinstance(labels, Mapping) and len(labels) == 1 else labels), None
+        targets = self.criteria[0].targets(labels)
+        real = targets != losses.IGNORED
+        return tf.where(real, targets, 0), real
 
     def get_metrics_result(self) -> dict:
         logs = super().get_metrics_result()
@@ -168,29 +224,35 @@ class TaskTrainer:
         """The loss totals, a float32 vector with an entry for each criterion."""
         if self.has_own_loss:
             return tf.stack([criterion.total(output, labels) for criterion in self.criteria])
-        loss = self.compute_loss(inputs, labels, output["logits"], sample_weight, training=training)
+        targets, real = self._as_logits_see(labels)
+        logits = output["logits"]
+        if real is not None:
+            logits = tf.identity(logits)
+            set_keras_mask(logits, real)  # Keras' losses are means over what the mask leaves
+            sample_weight = None if sample_weight is None else _for_tokens(sample_weight)
+        loss = self.compute_loss(inputs, targets, logits, sample_weight, training=training)
         return tf.cast(loss, "float32")[None] * self._counts(inputs, labels, sample_weight)
 
     def _counts(self, inputs, labels, sample_weight):
         """How many labels the totals are over, a float32 vector with an entry for each criterion."""
         if self.has_own_loss:
             return tf.stack([criterion.count(labels) for criterion in self.criteria])
+        if self._are_of_tokens(labels):
+            return self.criteria[0].count(labels)[None]
         return tf.cast(tf.shape(keras.tree.flatten(inputs)[0])[:1], "float32")
 
     def _track(self, totals, counts):
         if self.has_own_loss:
             self._loss_tracker.update_state(totals, counts)
         else:
-            self._loss_tracker.update_state(totals[0] / counts[0], sample_weight=counts[0])
+            self._loss_tracker.update_state(tf.math.divide_no_nan(totals[0], counts[0]), sample_weight=counts[0])
 
     def _update_metrics(self, labels, output, sample_weight):
         if self._compile_metrics is not None:
             predicted = output["logits"]
-            if self.has_own_loss:
-                labels = self.criteria[0].targets(labels)
-                real = tf.cast(labels != losses.IGNORED, "float32")
-                sample_weight = real if sample_weight is None else real * sample_weight
-                labels = tf.where(labels != losses.IGNORED, labels, 0)
+            labels, real = self._as_logits_see(labels)
+            if real is not None:
+                sample_weight = tf.cast(real, "float32") * _for_tokens(sample_weight)
             self._compile_metrics.update_state(labels, predicted, sample_weight=sample_weight)
         return self.get_metrics_result()
 
@@ -201,6 +263,12 @@ class TaskTrainer:
                 self.optimizer.build(self.trainable_variables)
 
     _maybe_symbolic_build = _symbolic_build
+
+
+def _for_tokens(sample_weight) -> tf.Tensor:
+    """Weights of rows `[batch]` or tokens `[batch, time]`, to be multiplied with values of tokens."""
+    weight = tf.cast(1.0 if sample_weight is None else sample_weight, "float32")
+    return weight[:, None] if weight.shape.rank == 1 else weight
 
 
 def _divided(batch, parts: int) -> list:

@@ -52,7 +52,7 @@ def plan_loading(model, tensors: Tensors) -> LoadPlan:
         ValueError: a tensor is missing, unexpected or of the wrong shape; names it.
     """
     table: Table = model.family.table(model.config)
-    actual = {_modern(name): name for name in tensors.names()}
+    actual = _by_modern_name(tensors)
     prefix = f"{model.family.checkpoint_prefix}."
     base = prefix if any(name.startswith(prefix) for name in actual) else ""
     copies = {name: source.replace("{base}", base) for name, source in (table.copies | table.echoes).items()}
@@ -156,6 +156,14 @@ def _equal(tensors: Tensors, name: str, source: str) -> bool:
         np.array_equal(tensors.read_rows(name, *piece), tensors.read_rows(source, *piece))
         for piece in _pieces(tensors.shape(name))
     )
+
+
+def _by_modern_name(tensors: Tensors) -> dict[str, str]:
+    actual = {}
+    for name in tensors.names():
+        if actual.setdefault(_modern(name), name) != name:
+            raise ValueError(f"the checkpoint has {name} and {actual[_modern(name)]}, two names of one tensor")
+    return actual
 
 
 def _modern(name: str) -> str:

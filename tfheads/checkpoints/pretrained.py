@@ -1,5 +1,6 @@
 """`from_pretrained`, `save_pretrained` and `push_to_hub` of every model."""
 
+import copy
 import json
 import logging
 import math
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import transformers
 
+from tfheads.backbones import with_overrides
 from tfheads.checkpoints import hub
 from tfheads.checkpoints.atomic import replaced_directory
 from tfheads.checkpoints.loading import LoadPlan, load
@@ -44,15 +46,18 @@ class Pretrained:
             pretrained_model_name_or_path: a directory, or the id of a repository on the Hub.
             dtype: a Keras dtype policy such as "bfloat16" or "mixed_bfloat16", to which the weights are cast;
                 "auto" keeps the checkpoint's; None takes Keras' global policy.
-            config: used in place of the checkpoint's config.json.
+            config: used in place of the checkpoint's config.json; it is not changed.
             seed: for the weights of a head that the checkpoint lacks.
             revision, token, cache_dir, local_files_only, force_download: as in huggingface_hub.
-            overrides: config values to replace, such as `num_labels=3` or `id2label={...}`.
+            overrides: config values to replace, such as `num_labels=3` or `id2label={...}`; `from_pt`, which old
+                scripts give, changes nothing.
 
         Raises:
-            ValueError: the checkpoint is of another architecture, damaged, or has missing or unexpected tensors.
+            ValueError: the checkpoint is of another architecture, damaged, or has missing or unexpected tensors; or
+                the config has no value of an override.
             FileNotFoundError: there is no such checkpoint.
         """
+        overrides.pop("from_pt", None)
         directory = hub.resolve(
             str(pretrained_model_name_or_path),
             revision=revision,
@@ -61,7 +66,7 @@ class Pretrained:
             local_files_only=local_files_only,
             force_download=force_download,
         )
-        config = read_config(directory, **overrides) if config is None else config
+        config = with_overrides(read_config(directory) if config is None else copy.deepcopy(config), overrides)
         config._name_or_path = str(pretrained_model_name_or_path)
         named = cls._class_for(config)
         with open_tensors(directory) as tensors:
@@ -126,8 +131,8 @@ class Pretrained:
             )
 
 
-def read_config(directory: str, **overrides) -> transformers.PreTrainedConfig:
-    """The config of a checkpoint, with values replaced.
+def read_config(directory: str) -> transformers.PreTrainedConfig:
+    """The config of a checkpoint.
 
     Raises:
         FileNotFoundError: there is no config.json.
@@ -143,7 +148,7 @@ def read_config(directory: str, **overrides) -> transformers.PreTrainedConfig:
     if not isinstance(values, dict) or not isinstance(values.get("model_type"), str):
         raise ValueError(f"{path} has no model_type, so the architecture is not known")
     family_of(values["model_type"])
-    return transformers.AutoConfig.from_pretrained(directory, **overrides)
+    return transformers.AutoConfig.from_pretrained(directory)
 
 
 def stored_dtype(tensors: TensorFiles) -> str:

@@ -32,7 +32,8 @@ def write_checkpoint(model, directory: Path, max_shard_size: "int | str" = "5GB"
     (directory / "config.json").write_text(config.to_json_string(), encoding="utf-8")
     files.append("config.json")
     if model.backbone.causal:
-        model.generation_config.save_pretrained(directory)
+        # Not its save_pretrained, which refuses settings without an effect: a save must not fail for them.
+        model.generation_config.to_json_file(directory / "generation_config.json")
         files.append("generation_config.json")
     return files
 

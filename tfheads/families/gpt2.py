@@ -13,6 +13,10 @@ from tfheads.registry import family
 class TokenTypesAreTokens(TextEmbeddings):
     """Text embeddings whose segment types are rows of the token table, and absent unless given."""
 
+    @property
+    def type_limit(self):
+        return self.vocab_size
+
     def type_vectors(self, inputs, x):
         types = inputs.get("token_type_ids")
         return x if types is None else x + self.token(types)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfheads.generation.loop import decode
 from tfheads.generation.sampling import Options
 from tfheads.generation.settings import Settings, settings
+from tfheads.inputs import as_array
 
 SMALLEST_BUCKET = 16
 
@@ -61,7 +62,8 @@ class Generates:
         if not self.backbone.causal:
             raise ValueError(f"{type(self).__name__} cannot generate: set is_decoder=True in its config")
         if input_ids.size and (input_ids.min() < 0 or input_ids.max() >= self.vocab_size):
-            raise ValueError(f"input_ids must be between 0 and {self.vocab_size - 1}, got {input_ids.max()}")
+            wrong = input_ids.min() if input_ids.min() < 0 else input_ids.max()
+            raise ValueError(f"input_ids must be between 0 and {self.vocab_size - 1}, got {wrong}")
         if not len(lengths) or not lengths.all():
             raise ValueError("input_ids must have a real token in every row, got a row without one")
 
@@ -109,8 +111,8 @@ def _options(asked: Settings, seed: int | None) -> Options:
 def _prompts(inputs, attention_mask, options, config) -> tuple[np.ndarray, np.ndarray]:
     """`input_ids` and boolean mask `[batch, time]` from what the caller gave."""
     if isinstance(inputs, Mapping):
-        attention_mask = inputs.get("attention_mask", attention_mask)
-        inputs = inputs["input_ids"]
+        options.update(inputs)
+        inputs, attention_mask = None, options.pop("attention_mask", attention_mask)
     if "input_ids" in options:
         inputs = options.pop("input_ids")
     types = options.pop("token_type_ids", None)
@@ -126,10 +128,12 @@ def _prompts(inputs, attention_mask, options, config) -> tuple[np.ndarray, np.nd
         input_ids = np.asarray(None)
     if input_ids.ndim != 2 or input_ids.dtype.kind not in "iu":
         raise ValueError("input_ids must be whole numbers [batch, time] in rows of one length, got something else")
-    mask = np.ones(input_ids.shape, bool) if attention_mask is None else np.asarray(attention_mask).astype(bool)
+    mask = np.ones(input_ids.shape, bool) if attention_mask is None else as_array("attention_mask", attention_mask)
     if mask.shape != input_ids.shape:
         raise ValueError(f"attention_mask must have the shape of input_ids {input_ids.shape}, got {mask.shape}")
-    return input_ids.astype("int32"), mask
+    if not np.isin(mask, (0, 1)).all():
+        raise ValueError("attention_mask must be 1 for real tokens and 0 for padding, got other values")
+    return input_ids.clip(-1, 2**31 - 1).astype("int32"), mask.astype(bool)
 
 
 def _packed(input_ids, mask, lengths) -> np.ndarray:

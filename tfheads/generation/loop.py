@@ -35,12 +35,12 @@ def decode(model, input_ids: tf.Tensor, lengths: tf.Tensor, options: Options, ca
     logits = _logits(model, tf.gather(hidden, lengths - 1, axis=1, batch_dims=1))
 
     def choose(step, logits, tokens, ended):
-        token = next_token(logits, step, options, sample)
-        token = tf.where(ended, options.pad_token_id, token)
+        chosen = next_token(logits, step, options, sample)
+        token = tf.where(ended, options.pad_token_id, chosen)
         column = tf.range(capacity)[None, :] == step
         tokens = tf.where(column, token[:, None], tokens)
         ended = ended | tf.reduce_any(token[:, None] == options.eos_token_ids[None, :], axis=1)
-        return token, tokens, ended
+        return chosen, tokens, ended  # the padding need not be a token that the model knows
 
     def goes_on(step, token, tokens, ended, state):
         return (step < options.max_new_tokens) & ~tf.reduce_all(ended)

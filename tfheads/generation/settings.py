@@ -90,6 +90,7 @@ def settings(
         ValueError: an unknown option, one that this version lacks, or a value out of range.
     """
     values = _merged(config, arguments)
+    _check_numbers(values)
     longest = int(lengths.max())
     new = values["max_new_tokens"]
     if new is None and values["max_length"] is not None:
@@ -138,9 +139,18 @@ def _merged(config, arguments):
         if name in OWN or name in WITHOUT_EFFECT or (name in NEUTRAL and value == NEUTRAL[name]):
             continue
         raise ValueError(f"generation option {name}={value!r} is not supported; supported are {', '.join(sorted(OWN))}")
-    if "max_new_tokens" in arguments:
-        given.pop("max_length", None)
+    for new, total in (("max_new_tokens", "max_length"), ("min_new_tokens", "min_length")):  # the call's own come first
+        if arguments.get(new) is not None:
+            given.pop(total, None)
+        elif arguments.get(total) is not None:
+            given.pop(new, None)
     return {name: given.get(name) for name in OWN}
+
+
+def _check_numbers(values):
+    for name in ("max_new_tokens", "max_length", "min_new_tokens", "min_length", "temperature", "top_k", "top_p"):
+        if values[name] is not None and np.asarray(values[name]).dtype.kind not in "iuf":
+            raise ValueError(f"{name} must be a number, got {values[name]!r}")
 
 
 def _check(values, new):

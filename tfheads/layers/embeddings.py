@@ -45,6 +45,11 @@ class TextEmbeddings(Part):
         """How many positions the table holds; None without a table."""
         return None if self.num_positions is None else self.num_positions - self.position_offset
 
+    @property
+    def type_limit(self) -> int | None:
+        """How many segment types there are; None if the inputs have none."""
+        return self.num_types
+
     def call(self, inputs: dict, positions, training=None):
         """Embeds `input_ids` `[batch, time]`, or takes `inputs_embeds` `[batch, time, hidden]` for them.
 
