@@ -116,8 +116,9 @@ class BertNormalizer(tf.Module):
         super().__init__()
         self.whole = per_character(part)
         ranks = combining_order()
-        movable = {point: 1 for point, text in changed(part).items() if any(ord(mark) in ranks for mark in text)}
-        movable |= {point: 1 for point in ranks if point not in changed(part)}
+        replaced = changed(part)
+        movable = {point: 1 for point, text in replaced.items() if any(ord(mark) in ranks for mark in text)}
+        movable |= {point: 1 for point in ranks if point not in replaced}
         strips = part["lowercase"] if part["strip_accents"] is None else part["strip_accents"]
         self.movable = code_points.table(movable) if strips else None
         none = {
