@@ -27,14 +27,14 @@ def blocks() -> TokenBlocks:
     return TokenBlocks({"input_ids": batches.counting_rows(np.random.RandomState(0), 24, 8, 40).astype("int32")})
 
 
-def compiled_model(xla: bool = False, steps_per_execution: int = 1, **changes):
+def compiled_model(xla: bool = False, steps_per_execution: int = 1, dtype=None, **changes):
     """A tiny GPT-2 with dropout."""
     keras.utils.set_random_seed(3)
     config = transformers.GPT2Config(
         **{"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 8, "vocab_size": 40, "bos_token_id": 1}
         | {"eos_token_id": 1, **changes}
     )
-    model = tfheads.GPT2LMHeadModel.from_config(config, seed=0)
+    model = tfheads.GPT2LMHeadModel.from_config(config, seed=0, dtype=dtype)
     optimizer = create_optimizer(1e-2, num_train_steps=18, warmup_steps=3, weight_decay=0.1)
     model.compile(optimizer=optimizer, steps_per_execution=steps_per_execution, jit_compile=xla)
     return model

@@ -216,3 +216,28 @@ def test_steps_that_do_not_fit(tmp_path):
             epochs=1,
             steps_per_epoch=6,
         )
+
+
+def test_the_loss_scale_is_restored(tmp_path):
+    """The step count of the loss scale and the scale itself, also after updates that were left out."""
+
+    def fit(directory, max_steps=None):
+        keras.utils.set_random_seed(3)
+        model, data = compiled_model(dtype="mixed_float16"), blocks()
+        model.optimizer.initial_scale = 2.0**40  # too high: the first updates are left out, and it is halved
+        history = fit_resumable(
+            model,
+            lambda epoch, step: data.batches(BATCH, seed=1, epoch=epoch, epochs=None, start_step=step),
+            state=TrainingState(directory, save_strategy="epoch"),
+            epochs=1,
+            steps_per_epoch=6,
+            max_steps=max_steps,
+            verbose=0,
+        )
+        return history.history, model.optimizer
+
+    straight, optimizer = fit(tmp_path / "straight")
+    fit(tmp_path / "broken", 3)
+    resumed, again = fit(tmp_path / "broken")
+    assert resumed == straight and int(optimizer.iterations) < 6
+    assert float(again.dynamic_scale.numpy()) == float(optimizer.dynamic_scale.numpy()) < 2.0**40

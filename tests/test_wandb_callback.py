@@ -138,6 +138,21 @@ def test_the_loss_of_an_entry_is_that_of_its_batches(tmp_path):
     np.testing.assert_allclose(logged, np.diff(sums, prepend=0), rtol=1e-5)
 
 
+def test_an_entry_tells_of_both_epochs_that_it_spans(tmp_path):
+    class Entries(TensorBoardCallback):
+        def write(self, scalars, step):
+            if "train/loss" in scalars:
+                losses.append(scalars["train/loss"])
+
+    runs = []
+    for steps in (1, 4):
+        losses = []
+        fit(compiled_model(), [Entries(tmp_path, logging_steps=steps)], validation_data=blocks().batches(BATCH))
+        runs.append(losses)
+    every, some = runs
+    np.testing.assert_allclose(some, np.reshape(every, (3, 4)).mean(1), rtol=1e-5)
+
+
 def test_disabled(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))

@@ -78,10 +78,15 @@ class ProgressLog(keras.callbacks.Callback):
         self._step = self._logged_at = self._iterations()
         self._seconds, self._timed_steps = 0.0, 0
         self._is_first = True
+        self._totals, self._window = None, np.zeros((2, 1))
         if is_chief(self.model):
             self._safely(self.open)
 
     def on_epoch_begin(self, epoch, logs=None):
+        self._totals = None
+
+    def on_test_begin(self, logs=None):
+        self._collect()  # the evaluation of the epoch starts the running loss anew, before on_epoch_end
         self._totals = None
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -101,6 +106,7 @@ class ProgressLog(keras.callbacks.Callback):
             self._logged_at = self._step
 
     def on_epoch_end(self, epoch, logs=None):
+        self._collect()
         numbers = {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
         scalars = {f"epoch/{name}": value for name, value in numbers.items() if not name.startswith("val_")}
         scalars |= {f"val/{name.removeprefix('val_')}": value for name, value in numbers.items() if name[:4] == "val_"}
@@ -115,8 +121,8 @@ class ProgressLog(keras.callbacks.Callback):
     def _training_scalars(self, logs: Mapping) -> dict[str, float]:
         others = {name: float(value) for name, value in logs.items() if name not in ("loss", "perplexity")}
         scalars = {f"train/{name}": value for name, value in others.items()}
-        totals, counts = self._loss_totals()
-        seen, self._totals = (totals - self._totals[0], counts - self._totals[1]), (totals, counts)
+        self._collect()
+        seen, self._window = self._window, np.zeros((2, 1))
         loss = float(logs.get("loss", math.nan))
         if seen[1].any():
             loss = float(np.divide(seen[0], seen[1], out=np.zeros_like(seen[0]), where=seen[1] > 0).sum())
@@ -142,12 +148,18 @@ class ProgressLog(keras.callbacks.Callback):
         found["tokens"] = tokens and rate * tokens
         return {f"train/{name}_per_second": value for name, value in found.items() if value}
 
-    def _loss_totals(self) -> tuple[np.ndarray, np.ndarray]:
-        """The model's running loss as (sums, counts), so that the loss of some batches alone can be told."""
-        tracker = getattr(self.model, "_loss_tracker", None)
+    def _collect(self) -> None:
+        """Adds what the running loss has seen since the last time to what the next entry tells."""
+        if self._totals is not None:
+            now = self._loss_totals()
+            self._window, self._totals = self._window + now - self._totals, now
+
+    def _loss_totals(self) -> np.ndarray:
+        """The model's running loss as sums and counts, so that the loss of some batches alone can be told."""
         if not getattr(self.model, "has_own_loss", False):
-            return np.zeros(1), np.zeros(1)
-        return tracker.total.numpy().astype("float64"), tracker.count.numpy().astype("float64")
+            return np.zeros((2, 1))
+        tracker = self.model._loss_tracker
+        return np.array([tracker.total.numpy(), tracker.count.numpy()], "float64")
 
     def _iterations(self) -> int:
         return int(self.model.optimizer.iterations)

@@ -402,12 +402,18 @@ def _variables(model, with_metrics: bool) -> dict[str, keras.Variable]:
     return {f"{group}.{place}": variable for group, found in groups.items() for place, variable in enumerate(found)}
 
 
-def _metric_variables(model) -> list[keras.Variable]:
-    return [variable for metric in model.metrics for variable in metric.variables]
+def _metric_variables(model) -> list:
+    """The variables of the metrics; where each replica adds up its own part, the variable of each replica."""
+    found = []
+    for variable in (variable for metric in model.metrics for variable in metric.variables):
+        parts = getattr(variable.value, "values", None)
+        on_read = getattr(variable.value, "synchronization", None) == tf.VariableSynchronization.ON_READ
+        found += parts if parts and on_read else [variable]
+    return found
 
 
 def _source(name: str, variable, checksums: dict) -> TensorSource:
-    dtype = np.dtype(variable.value.dtype.as_numpy_dtype)
+    dtype = np.dtype(tf.as_dtype(variable.dtype).as_numpy_dtype)
 
     def read() -> np.ndarray:
         array = variable.numpy()
@@ -448,9 +454,8 @@ def _restore_metrics(model, state: SavedState) -> None:
         variables = {f"metrics.{place}": variable for place, variable in enumerate(_metric_variables(model))}
         saved = {name for name in tensors.names() if name.startswith("metrics.")}
         if saved != set(variables):
-            raise ValueError(
-                f"{state.directory} has {len(saved)} variables of metrics, the compiled model has {len(variables)}"
-            )
+            logger.warning("the averages of this epoch start anew: %s has other metrics or replicas", state.directory)
+            return
         for name, variable in variables.items():
             variable.assign(tensors.read(name))
 
