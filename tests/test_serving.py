@@ -225,6 +225,8 @@ def test_the_graph_needs_no_xla_and_holds_no_weights(bundle, request):
     assert len(nodes) > 100 and not [node.op for node in nodes if node.op.startswith("Xla") or "PyFunc" in node.op]
     marked = [function.signature.name for function in library if function.attr["_XlaMustCompile"].b]
     assert not marked + [node.name for node in nodes if node.attr["_XlaMustCompile"].b]
+    loops = [node for node in nodes if node.op in ("While", "StatelessWhile") and bundle == "generator"]
+    assert len(loops) == 2 * (bundle == "generator")  # one greedy, one sampling, shared by the signatures
     constants = [node.attr["value"].tensor for node in nodes if node.op == "Const"]
     floats = [len(tensor.tensor_content) for tensor in constants if tensor.dtype == tf.float32.as_datatype_enum]
     assert max(floats, default=0) < 1000

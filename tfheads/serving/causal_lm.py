@@ -1,5 +1,6 @@
 """Signatures of causal language models: text in, text with its continuation out."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -48,6 +49,8 @@ class CausalLMBundle(Bundle):
         )
         begin = tokenizer.bos_token_id if config.bos_token_id is None else config.bos_token_id
         self.first_token = -1 if begin is None else begin
+        loops = [tf.function(functools.partial(self._loop, sample), autograph=False) for sample in (False, True)]
+        self._decode = lambda sample: loops[sample]  # each is in the graph once, and not under a name of its own
 
     def signatures(self) -> dict[str, Callable]:
         return {
@@ -68,7 +71,7 @@ class CausalLMBundle(Bundle):
         asked = self.asked
         seed = tf.random.uniform([], maxval=tf.int32.max, dtype="int32") if asked.do_sample else tf.constant(0)
         options = self._options(asked.max_new_tokens, asked.temperature, asked.top_k, asked.top_p, seed)
-        return self._generated(text, options, lambda *prompt: self._decode(*prompt, options, asked.do_sample))
+        return self._generated(text, options, lambda *prompt: self._decode(asked.do_sample)(*prompt, options))
 
     def _with_options(self, text, max_new_tokens, temperature, top_k, top_p, seed):
         most = self.limit - 1
@@ -83,8 +86,8 @@ class CausalLMBundle(Bundle):
         def tokens(ids, lengths):
             return tf.cond(
                 temperature > 0,
-                lambda: self._decode(ids, lengths, options, True),
-                lambda: self._decode(ids, lengths, options, False),
+                lambda: self._decode(True)(ids, lengths, options),
+                lambda: self._decode(False)(ids, lengths, options),
             )
 
         return self._generated(text, options, tokens)
@@ -102,7 +105,7 @@ class CausalLMBundle(Bundle):
             pad_token_id=tf.constant(self.asked.pad_token_id),
         )
 
-    def _decode(self, ids, lengths, options, sample: bool):
+    def _loop(self, sample: bool, ids, lengths, options: Options):
         return decode(self.model, ids, lengths, options, options.max_new_tokens, sample)
 
     def _generated(self, text, options: Options, tokens: Callable) -> dict[str, tf.Tensor]:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfheads.checkpoints.tokenizers import load_tokenizer
 from tfheads.models import TaskModel
-from tfheads.preprocessing import GraphTokenizer, graph_tokenizer
+from tfheads.preprocessing import GraphTokenizer, graph_tokenizer, verify
 from tfheads.serving.causal_lm import CausalLMBundle
 from tfheads.serving.masked_lm import MaskedLMBundle
 from tfheads.serving.token_level import Bundle
@@ -51,11 +51,12 @@ def _check_options(cls: type[Bundle], options: dict) -> None:
 
 def _in_graph(model: TaskModel, tokenizer) -> GraphTokenizer:
     try:
-        graph = graph_tokenizer(tokenizer)
+        graph = graph_tokenizer(tokenizer, check=False)
+        last = graph.vocabulary_size - 1
+        if last >= model.vocab_size:
+            raise ValueError(f"tokenizer has ids up to {last}, the model's vocabulary ends at {model.vocab_size - 1}")
+        verify(tokenizer, graph)
     except ValueError as error:
         reason = str(error).rstrip(".")
         raise ValueError(f"{reason}; tokenizer=None exports the token-level signature alone") from error
-    if graph.vocabulary_size > model.vocab_size:
-        last = graph.vocabulary_size - 1
-        raise ValueError(f"tokenizer has ids up to {last}, the model's vocabulary ends at {model.vocab_size - 1}")
     return graph
