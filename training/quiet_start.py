@@ -6,7 +6,7 @@ They are written by C++ to the standard error stream, past Python and past TF_CP
 import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def import_quietly() -> None:
