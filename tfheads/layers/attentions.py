@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from tfheads.layers.dropout import Dropout
 from tfheads.layers.part import Part, part
 from tfheads.layers.projections import dense
 from tfheads.layers.slots import write_slots
@@ -57,7 +58,7 @@ class Attention(Part):
         self.key = dense(self.memory_size, key_width, use_bias, self.dtype_policy)
         self.value = dense(self.memory_size, key_width, use_bias, self.dtype_policy)
         self.output_dense = dense(query_width, hidden_size, self.output_bias, self.dtype_policy)
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.drop = Dropout(dropout, dtype=self.dtype_policy)
 
     def keys_and_values(self, hidden, positions=None):
         """Keys and values `[batch, key heads, time, head_dim]` of `hidden` `[batch, time, width]`."""

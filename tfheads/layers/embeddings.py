@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from tfheads.layers.dropout import Dropout
 from tfheads.layers.part import Part, embedding, part
 
 
@@ -38,7 +39,7 @@ class TextEmbeddings(Part):
         self.token = embedding(vocab_size, hidden_size, self.dtype_policy)
         self.position = embedding(num_positions, hidden_size, self.dtype_policy) if num_positions else None
         self.token_type = embedding(num_types, hidden_size, self.dtype_policy) if num_types else None
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.drop = Dropout(dropout, dtype=self.dtype_policy)
 
     @property
     def length_limit(self) -> int | None:

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfheads.layers.compilation import under_xla
+from tfheads.layers.compilation import under_xla_on_cpu
 from tfheads.layers.part import matrix_initializer
 
 
@@ -32,9 +32,7 @@ class Projection(keras.layers.Dense):
 
 def row_parts(shape: tf.TensorShape, width: int) -> int:
     """Into how many parts the product of inputs of this shape is cut: 1 unless they are one row under XLA on a CPU."""
-    if None in tuple(shape) or tf.TensorShape(shape[:-1]).num_elements() != 1 or not under_xla():
-        return 1
-    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+    if None in tuple(shape) or tf.TensorShape(shape[:-1]).num_elements() != 1 or not under_xla_on_cpu():
         return 1
     parts = 1
     while parts * 2 <= (os.cpu_count() or 1) and width % (parts * 2) == 0 and width // (parts * 2) >= 128:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from tfheads.layers.dropout import Dropout
 from tfheads.layers.part import Part, part
 from tfheads.layers.slots import write_slots
 
@@ -53,7 +54,7 @@ class Stack(Part):
         super().__init__(**kwargs)
         self.blocks, self.final_norm, self.position_bias = blocks, final_norm, position_bias
         self.causal, self.dropout = causal, dropout
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.drop = Dropout(dropout, dtype=self.dtype_policy)
 
     def decoding_state(self, batch: int, slots: int, memory: tuple = (), memory_visible=()) -> DecodingState:
         """An empty state for `batch` rows and `slots` tokens."""

@@ -2,6 +2,7 @@
 
 import keras
 
+from tfheads.layers.dropout import Dropout
 from tfheads.layers.part import Part, part
 
 
@@ -31,7 +32,7 @@ class Block(Part):
         self.feed_forward, self.feed_forward_norm = feed_forward, feed_forward_norm
         self.cross_attention, self.cross_attention_norm = cross_attention, cross_attention_norm
         self.dropout = dropout
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.drop = Dropout(dropout, dtype=self.dtype_policy)
 
     def call(self, hidden, sight, cross_sight=None, cache=None, memory=None, training=None):
         """Runs the block.

@@ -1,0 +1,44 @@
+"""Dropout whose mask costs next to nothing."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("tfheads")
+class Dropout(keras.layers.Dropout):
+    """Dropout with a mask computed from each element's place by an integer hash (Srivastava et al. 2014).
+
+    TensorFlow's counter-based generators take longer than the attention that they mask when XLA compiles them for a
+    CPU. A hash of place and seed is a few operations that XLA fuses into the product that the mask is for. The seed is
+    Keras' `SeedGenerator`: it changes with each call and is part of the model's state.
+    """
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        kept = uniform_bits(tf.shape(inputs), self._seed()) >= tf.constant(int(self.rate * 2**32), tf.uint32)
+        return tf.where(kept, inputs / tf.cast(1.0 - self.rate, inputs.dtype), tf.zeros_like(inputs))
+
+    def _seed(self) -> tf.Tensor:
+        """Two numbers, others on each replica."""
+        seed = tf.cast(self.seed_generator.next(), tf.uint32)
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return seed
+        return seed + tf.cast(tf.stack([context.replica_id_in_sync_group, 0]), tf.uint32) * hash_bits(seed)
+
+
+def uniform_bits(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Uniform uint32 numbers of a shape, from two uint32 numbers."""
+    places = tf.cast(tf.reshape(tf.range(tf.reduce_prod(shape)), shape), tf.uint32)
+    return hash_bits(hash_bits(places + hash_bits(seed[0])) ^ hash_bits(seed[1]))
+
+
+def hash_bits(bits: tf.Tensor) -> tf.Tensor:
+    """An invertible mixing of 32 bits in which each input bit changes each output bit half of the time.
+
+    The constants are those of Wellons' search for low bias, https://github.com/skeeto/hash-prospector.
+    """
+    for shift, factor in ((16, 0x21F0AAAD), (15, 0xD35A2D97)):
+        bits = (bits ^ tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint32))) * tf.constant(factor, tf.uint32)
+    return bits ^ tf.bitwise.right_shift(bits, tf.constant(15, tf.uint32))
