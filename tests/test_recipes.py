@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -263,3 +266,13 @@ def test_a_failing_network_loses_nothing(corpus, tmp_path, caplog):
         run_causal_language_modelling(causal(corpus, tmp_path / "out", **pushing))
     assert "the upload to tester/tiny failed" in caplog.text
     assert tfheads.AutoModelForCausalLM.from_pretrained(tmp_path / "out").vocab_size
+
+
+def test_the_scripts_say_what_is_wrong_in_one_line():
+    script = CONFIGS.parent / "training" / "run_mlm.py"
+    command = [sys.executable, str(script), "--mlm_probabilty", "0.2"]
+    environment = {**os.environ, "PYTHONPATH": str(CONFIGS.parent)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert ended.stderr.startswith("run_mlm.py: error: flag --mlm_probabilty is not known, the nearest known one is")
+    assert ended.stderr.count("\n") == 1
