@@ -6,12 +6,15 @@ import os
 
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # transformers would report that PyTorch is missing
 
-import keras
+_backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+if _backend == "tensorflow":  # Keras' import fails when a backend is not installed
+    import keras
 
-if keras.backend.backend() != "tensorflow":
-    raise ImportError(f"tfheads needs Keras' tensorflow backend, got {keras.backend.backend()!r}: set KERAS_BACKEND")
+    _backend = keras.backend.backend()
+if _backend != "tensorflow":
+    raise ImportError(f"tfheads needs Keras' tensorflow backend, got {_backend!r}: set KERAS_BACKEND=tensorflow")
 
-from tfheads import families, registry  # noqa: F401
+from tfheads import families, registry  # noqa: E402, F401
 
 __version__ = "0.1.0"
 
