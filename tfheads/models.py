@@ -138,6 +138,20 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
         totals = tf.stack([criterion.total(output, labels) for criterion in self.criteria])
         return losses.mean(totals, tf.stack([criterion.count(labels) for criterion in self.criteria]))
 
+    def prepare_tf_dataset(
+        self, dataset, batch_size: int = 8, shuffle: bool = True, tokenizer=None, **options
+    ) -> tf.data.Dataset:
+        """Batches of a tokenised `datasets.Dataset` for `fit`, with the columns that the model takes.
+
+        Args:
+            dataset: rows of `input_ids` and other inputs, and `labels` if there are any.
+            batch_size, shuffle, tokenizer, options: see `tfheads.data.batching.prepare_tf_dataset`.
+        """
+        from tfheads.data.batching import prepare_tf_dataset  # datasets takes a second to import
+
+        columns = self.backbone.input_names
+        return prepare_tf_dataset(dataset, batch_size, shuffle, tokenizer, columns=columns, **options)
+
     def get_config(self) -> dict:
         policy = keras.saving.serialize_keras_object(self.dtype_policy)
         return {"name": self.name, "config": config_to_dict(self.config), "dtype": policy}
