@@ -133,7 +133,7 @@ def _prompts(inputs, attention_mask, options, config) -> tuple[np.ndarray, np.nd
         raise ValueError(f"attention_mask must have the shape of input_ids {input_ids.shape}, got {mask.shape}")
     if not np.isin(mask, (0, 1)).all():
         raise ValueError("attention_mask must be 1 for real tokens and 0 for padding, got other values")
-    return input_ids.clip(-1, 2**31 - 1).astype("int32"), mask.astype(bool)
+    return input_ids.astype("int64").clip(-1, 2**31 - 1).astype("int32"), mask.astype(bool)
 
 
 def _packed(input_ids, mask, lengths) -> np.ndarray:

@@ -1,0 +1,276 @@
+"""`generate`: options, sampling, padding, stored settings, and how often it is compiled."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import transformers
+
+import tfheads
+from tests.tiny_models import bert_config, gpt2_config, token_ids
+from tfheads.generation import sampling
+from tfheads.generation.sampling import EXCLUDED, keep_top_k, keep_top_p
+
+IDS = token_ids(3, 5)
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+    # Wide initial weights: the likeliest token is not always the same.
+    return tfheads.AutoModelForCausalLM.from_config(gpt2_config(initializer_range=0.5), seed=0)
+
+
+def by_hand(model, prompt, new, ends=(), least=0) -> list[int]:
+    """The likeliest tokens one by one, each from a full pass."""
+    tokens = list(prompt)
+    for step in range(new):
+        logits = model([tokens]).logits.numpy()[0, -1]
+        if step < least:
+            logits[list(ends)] = -np.inf
+        tokens.append(int(logits.argmax()))
+        if tokens[-1] in ends:
+            break
+    return tokens[len(prompt) :]
+
+
+# Options.
+
+OUT_OF_RANGE = [
+    ({"max_new_tokens": 0}, "max_new_tokens must be a whole number of at least 1, got 0"),
+    ({"max_new_tokens": 2.5}, "max_new_tokens must be a whole number of at least 1, got 2.5"),
+    ({"max_new_tokens": "ten"}, "max_new_tokens must be a number, got 'ten'"),
+    ({"max_length": 5}, "max_length must be above the prompt's 5 tokens, got 5"),
+    ({"max_new_tokens": 28}, "max_new_tokens must be at most 27 after a prompt of 5 tokens: .* 32 positions, got 28"),
+    ({"max_length": 33}, "max_new_tokens must be at most 27 after a prompt of 5 tokens"),
+    ({"min_new_tokens": -1}, "min_new_tokens must be at least 0, got -1"),
+    ({"min_new_tokens": 5, "max_new_tokens": 4}, "min_new_tokens must be at most max_new_tokens 4, got 5"),
+    ({"temperature": 0.0}, "temperature must be above 0, got 0.0; for the likeliest token do_sample=False"),
+    ({"temperature": float("nan")}, "temperature must be above 0, got nan"),
+    ({"temperature": "hot"}, "temperature must be a number, got 'hot'"),
+    ({"top_k": -1}, "top_k must be a whole number of at least 0"),
+    ({"top_k": 1.5}, "top_k must be a whole number of at least 0"),
+    ({"top_p": 0.0}, "top_p must be above 0 and at most 1, got 0.0"),
+    ({"top_p": 1.1}, "top_p must be above 0 and at most 1, got 1.1"),
+    ({"max_new_token": 3}, "generation option 'max_new_token' is not known, did you mean 'max_new_tokens'"),
+    ({"num_beams": 4}, "generation option num_beams=4 is not supported; supported are "),
+    ({"repetition_penalty": 1.2}, "generation option repetition_penalty=1.2 is not supported"),
+    ({"num_return_sequences": 2}, "generation option num_return_sequences=2 is not supported"),
+    ({"token_type_ids": np.ones((3, 5), int)}, "token_type_ids must be 0 where text is generated, got others"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"), OUT_OF_RANGE, ids=[str(next(iter(o.items()))) for o, _ in OUT_OF_RANGE]
+)
+def test_options_out_of_range_are_one_sentence(gpt2, options, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        gpt2.generate(IDS, **options)
+    assert "\n" not in str(caught.value)
+
+
+BAD_PROMPTS = [
+    ({"inputs": IDS + 40}, "input_ids must be between 0 and 39, got 7"),
+    ({"inputs": IDS - 50}, "input_ids must be between 0 and 39, got -"),
+    ({"inputs": IDS.astype("int64") + 2**32}, "input_ids must be between 0 and 39, got 2147483647"),
+    ({"inputs": IDS[0]}, r"input_ids must be whole numbers \[batch, time\] in rows of one length"),
+    ({"inputs": [[1, 2], [3]]}, r"input_ids must be whole numbers \[batch, time\] in rows of one length"),
+    ({"inputs": IDS + 0.5}, r"input_ids must be whole numbers \[batch, time\] in rows of one length"),
+    ({"inputs": ["text"]}, r"input_ids must be whole numbers \[batch, time\] in rows of one length"),
+    ({"inputs": IDS, "attention_mask": np.ones((3, 4))}, r"attention_mask must have the shape of input_ids \(3, 5\)"),
+    ({"inputs": IDS, "attention_mask": np.full((3, 5), 2)}, "attention_mask must be 1 for real tokens and 0 for pad"),
+    ({"inputs": IDS, "attention_mask": np.zeros((3, 5))}, "input_ids must have a real token in every row"),
+    ({"inputs": {"input_ids": IDS, "atention_mask": IDS}}, "'atention_mask' is not known"),
+    ({"inputs": IDS, "generation_config": transformers.GenerationConfig(num_beams=2)}, "num_beams=2 is not supported"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), BAD_PROMPTS, ids=range(len(BAD_PROMPTS)))
+def test_bad_prompts_are_one_sentence(gpt2, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        gpt2.generate(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_models_that_cannot_generate_say_so():
+    with pytest.warns(UserWarning, match="sees the tokens it is to predict: set is_decoder=True"):
+        model = tfheads.AutoModelForCausalLM.from_config(bert_config())
+    with pytest.raises(ValueError, match="BertLMHeadModel cannot generate: set is_decoder=True in its config"):
+        model.generate(IDS)
+    assert not hasattr(tfheads.BertForMaskedLM, "generate")
+
+
+# Tokens; without XLA unless a test is about it.
+
+
+def test_the_end_and_what_follows_it(gpt2):
+    free = [by_hand(gpt2, row, 8) for row in IDS]
+    ends = {free[0][2], free[1][4]}
+    expected = [by_hand(gpt2, row, 8, ends) for row in IDS]
+    assert len({len(row) for row in expected}) > 1
+    width = max(map(len, expected))
+    made = gpt2.generate(IDS, max_new_tokens=8, eos_token_id=sorted(ends), pad_token_id=-7, jit_compile=False)
+    assert made.dtype == np.int32 and made.shape == (3, 5 + width)
+    for row, tokens in zip(made, expected, strict=True):
+        assert row[5:].tolist() == tokens + [-7] * (width - len(tokens))
+    one = free[0][2]
+    filled = gpt2.generate(IDS[:1], max_new_tokens=8, eos_token_id=one, jit_compile=False)[0, 5:]
+    assert filled.tolist() == by_hand(gpt2, IDS[0], 8, {one})
+    # Padding is by default the first end.
+    both = gpt2.generate(IDS, max_new_tokens=8, eos_token_id=sorted(ends), jit_compile=False)
+    assert set(both[made == -7]) == {min(ends)}
+
+
+def test_no_end_before_the_least_number_of_tokens(gpt2):
+    end = by_hand(gpt2, IDS[0], 1)[0]
+    options = {"max_new_tokens": 8, "eos_token_id": end, "jit_compile": False}
+    assert gpt2.generate(IDS[:1], **options).shape == (1, 6)
+    expected = by_hand(gpt2, IDS[0], 8, {end}, least=3)
+    assert gpt2.generate(IDS[:1], min_new_tokens=3, **options)[0, 5:].tolist() == expected and len(expected) > 3
+    assert gpt2.generate(IDS[:1], min_length=8, **options)[0, 5:].tolist() == expected
+
+
+def test_without_a_prompt_it_begins_with_bos(gpt2):
+    made = gpt2.generate(max_new_tokens=4, jit_compile=False)
+    assert made.tolist() == [[1, *by_hand(gpt2, [1], 4, {2})]]
+    with pytest.raises(ValueError, match="inputs must be given: the generation config has no bos_token_id"):
+        gpt2.generate(generation_config=transformers.GenerationConfig())
+
+
+def test_padding_may_stand_on_either_side(gpt2):
+    prompts = [IDS[0], IDS[1][:2], IDS[2][:4]]
+    expected = [by_hand(gpt2, prompt, 6, {2}) for prompt in prompts]
+    for left in (True, False):
+        rows, masks = [], []
+        for prompt in prompts:
+            padding, real = [0] * (5 - len(prompt)), [1] * len(prompt)
+            rows.append([*padding, *prompt] if left else [*prompt, *padding])
+            masks.append([*padding, *real] if left else [*real, *padding])
+        encoding = transformers.BatchEncoding({"input_ids": rows, "attention_mask": masks})
+        made = gpt2.generate(encoding, max_new_tokens=6, jit_compile=False)
+        assert made[:, :5].tolist() == np.array(rows).tolist()
+        for row, tokens in zip(made, expected, strict=True):
+            assert row[5 : 5 + len(tokens)].tolist() == tokens
+
+
+def test_the_last_position_can_be_used(gpt2):
+    prompt = token_ids(1, 20)
+    options = {"eos_token_id": 99, "jit_compile": False}
+    assert gpt2.generate(prompt, max_length=32, **options)[0, 20:].tolist() == by_hand(gpt2, prompt[0], 12)
+    assert gpt2.generate(token_ids(1, 31), **options).shape == (1, 32)  # the default gives way to the table
+
+
+# Settings that are stored.
+
+
+def test_the_generation_config_of_a_checkpoint_is_honoured(tmp_path, gpt2):
+    gpt2.save_pretrained(tmp_path)
+    stored = {"max_new_tokens": 3, "eos_token_id": [0, 1], "pad_token_id": 5, "transformers_version": "4.40.0"}
+    (tmp_path / "generation_config.json").write_text(json.dumps(stored))
+    model = tfheads.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert model.generate(IDS, jit_compile=False)[0, 5:].tolist() == by_hand(gpt2, IDS[0], 3, {0, 1})
+    # The call's own come first, whichever of the two names they have.
+    assert model.generate(IDS, max_length=7, eos_token_id=99, jit_compile=False).shape == (3, 7)
+    assert model.generate(IDS, max_new_tokens=1, jit_compile=False).shape == (3, 6)
+
+
+# Sampling.
+
+
+def test_a_seed_decides_what_is_drawn(gpt2):
+    options = {"max_new_tokens": 12, "do_sample": True, "eos_token_id": 99, "temperature": 3.0}
+    first = gpt2.generate(IDS, seed=1, **options)
+    np.testing.assert_array_equal(first, gpt2.generate(IDS, seed=1, **options))
+    assert (first != gpt2.generate(IDS, seed=2, **options)).any()
+    tf.keras.utils.set_random_seed(4)
+    drawn = [gpt2.generate(IDS, **options), gpt2.generate(IDS, **options)]
+    tf.keras.utils.set_random_seed(4)
+    np.testing.assert_array_equal(drawn[0], gpt2.generate(IDS, **options))
+    assert (drawn[0] != drawn[1]).any()
+    greedy = gpt2.generate(IDS, max_new_tokens=12, eos_token_id=99)
+    np.testing.assert_array_equal(gpt2.generate(IDS, top_k=1, seed=3, **options), greedy)
+    np.testing.assert_array_equal(gpt2.generate(IDS, top_p=1e-6, seed=3, **options), greedy)
+    assert (first != greedy).any()
+    # XLA or not: the same greedy tokens.
+    np.testing.assert_array_equal(gpt2.generate(IDS, max_new_tokens=12, eos_token_id=99, jit_compile=False), greedy)
+
+
+def random_logits() -> np.ndarray:
+    generator = np.random.RandomState(0)
+    logits = generator.standard_normal((40, 30)).astype("float32") * 3
+    logits[10:20] = logits[10:20].round()  # many ties
+    logits[20:25] = -np.abs(logits[20:25])
+    logits[25] = 0.0
+    logits[26, :] = -0.0
+    logits[27, 3] = EXCLUDED
+    return logits
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 30, 100])
+def test_top_k_equals_numpy(k):
+    logits = random_logits()
+    least = np.sort(logits, 1)[:, -min(k, 30)][:, None]
+    expected = np.where(logits >= least, logits, np.float32(EXCLUDED))
+    np.testing.assert_array_equal(keep_top_k(tf.constant(logits), tf.constant(k)), expected)
+
+
+@pytest.mark.parametrize("p", [0.05, 0.3, 0.9, 0.999])
+def test_top_p_equals_numpy(p):
+    logits = random_logits()
+    kept = keep_top_p(tf.constant(logits), tf.constant(p)).numpy() != np.float32(EXCLUDED)
+    probabilities = np.exp(logits.astype("float64"))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    likelier = np.stack([[row[row > one].sum() for one in row] for row in probabilities])
+    clear = np.abs(likelier - p) > 1e-5  # where float32 can tell
+    np.testing.assert_array_equal(kept[clear], (likelier < p)[clear])
+    assert clear.mean() > 0.99 and kept.any(1).all()
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (2.0, 0, 1.0), (1.0, 3, 1.0), (1.0, 0, 0.8)]
+)
+def test_frequencies_are_those_of_the_softmax(temperature, top_k, top_p):
+    """Pearson's chi-squared over 100,000 draws; 40 is beyond the 1e-6 quantile with 7 degrees of freedom."""
+    logits = np.log(np.array([0.02, 0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.28], "float32"))
+    rows = 100_000
+    options = sampling.Options(
+        max_new_tokens=tf.constant(1),
+        min_new_tokens=tf.zeros([rows], tf.int32),
+        temperature=tf.constant(temperature),
+        top_k=tf.constant(top_k),
+        top_p=tf.constant(top_p),
+        seed=tf.constant([11, 0]),
+        eos_token_ids=tf.constant([-1]),
+        pad_token_id=tf.constant(0),
+    )
+    drawn = sampling.next_token(tf.tile(logits[None], [rows, 1]), tf.constant(0), options, sample=True).numpy()
+    expected = np.exp(logits / temperature)
+    if top_k:
+        expected[:-top_k] = 0
+    if top_p < 1:
+        expected[:3] = 0  # 0.28 + 0.2 + 0.15 + 0.12 < 0.8 < the same + 0.1
+    expected = rows * expected / expected.sum()
+    counts = np.bincount(drawn, minlength=8)
+    possible = expected > 0
+    assert not counts[~possible].any()
+    assert (np.square(counts - expected)[possible] / expected[possible]).sum() < 40
+
+
+# Compilation.
+
+
+def test_prompts_of_many_lengths_share_few_traces(monkeypatch):
+    model = tfheads.AutoModelForCausalLM.from_config(gpt2_config(n_positions=64), seed=0)
+    traces = []
+    extend = type(model.backbone).extend
+
+    def counted(self, inputs, state, slot):
+        traces.append(inputs["input_ids"].shape[1])
+        return extend(self, inputs, state, slot)
+
+    monkeypatch.setattr(type(model.backbone), "extend", counted)
+    for length in range(1, 33, 3):
+        for new in (1, 5, 16):
+            options = {"eos_token_id": [1, 2][: 1 + new % 2], "temperature": 1 / new, "top_k": new}
+            model.generate(token_ids(2, length), max_new_tokens=new, jit_compile=False, **options)
+    assert sorted(traces) == [1, 1, 16, 32]  # a prefill and a step for each of the two buckets
