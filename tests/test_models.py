@@ -70,7 +70,7 @@ def test_named_classes_are_ordinary_classes(gpt2):
     assert repr(GPT2LMHeadModel) == "<class 'tfheads.families.gpt2.GPT2LMHeadModel'>"
     assert pickle.loads(pickle.dumps(GPT2LMHeadModel)) is GPT2LMHeadModel
     assert issubclass(GPT2LMHeadModel, tfheads.AutoModelForCausalLM)
-    assert GPT2LMHeadModel.__doc__.startswith("GPT-2's decoder")
+    assert "Family: GPT-2's decoder" in GPT2LMHeadModel.__doc__
     assert "predicts the next token" in GPT2LMHeadModel.__doc__
 
 

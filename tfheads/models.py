@@ -68,7 +68,7 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
     @classmethod
     def bind(cls, family: type, name: str) -> type:
         """Makes the named class of this task for a family."""
-        documentation = f"{family.__doc__.rstrip('.')}: {cls.__doc__[0].lower()}{cls.__doc__[1:]}"
+        documentation = f"{cls.__doc__}\n\nFamily: {family.__doc__}"
         attributes = {"family": family, "__module__": family.__module__, "__doc__": documentation}
         return keras.saving.register_keras_serializable("tfheads")(type(name, (cls,), attributes))
 
