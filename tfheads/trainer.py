@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.backend import set_keras_mask
 from keras.src.utils.tracking import no_automatic_dependency_tracking
@@ -125,9 +126,9 @@ class TaskTrainer:
             outputs.append(output)
             totals = total if totals is None else totals + total
             gradients = gradient if gradients is None else [a + b for a, b in zip(gradients, gradient, strict=True)]
-        gradients = distribute.sum_over_replicas(gradients)
+        totals, *gradients = distribute.sum_over_replicas([totals, *gradients])
         self.optimizer.apply(gradients, self.trainable_variables)
-        self._track(totals, self._counts(inputs, labels, sample_weight))
+        self._track(totals, counts)
         outputs = {name: tf.concat([output[name] for output in outputs], 0) for name in outputs[0]}
         return self._update_metrics(labels, outputs, sample_weight)
 
@@ -135,7 +136,8 @@ class TaskTrainer:
         """Losses and metrics of one batch."""
         inputs, labels, sample_weight = self.unpack(data)
         output, totals = self._compiled("test", self._forward_loss)(inputs, labels, sample_weight)
-        self._track(totals, self._counts(inputs, labels, sample_weight))
+        counts = self._counts(inputs, labels, sample_weight)
+        self._track(*distribute.sum_over_replicas([totals, counts]))
         return self._update_metrics(labels, output, sample_weight)
 
     def predict_step(self, data):
@@ -242,6 +244,7 @@ class TaskTrainer:
         return tf.cast(tf.shape(keras.tree.flatten(inputs)[0])[:1], "float32")
 
     def _track(self, totals, counts):
+        """Takes what was summed over replicas: a replica's own mean would weigh its labels by their number."""
         if self.has_own_loss:
             self._loss_tracker.update_state(totals, counts)
         else:
@@ -251,23 +254,31 @@ class TaskTrainer:
         if self._compile_metrics is not None:
             predicted = output["logits"]
             labels, real = self._as_logits_see(labels)
-            if real is not None:
-                sample_weight = tf.cast(real, "float32") * _for_tokens(sample_weight)
+            if real is not None:  # Keras gives no weights to plain metrics, so they see the real tokens alone
+                weights = None if sample_weight is None else tf.broadcast_to(_for_tokens(sample_weight), tf.shape(real))
+                sample_weight = None if weights is None else weights[real]
+                labels, predicted = labels[real], predicted[real]
             self._compile_metrics.update_state(labels, predicted, sample_weight=sample_weight)
         return self.get_metrics_result()
 
     def _symbolic_build(self, iterator=None, data_batch=None):
-        """Weights exist already; Keras would run the first batch to make them, which some strategies cannot."""
-        if self.optimizer is not None and not self.optimizer.built:
-            with self.distribute_strategy.scope():
+        """Weights exist already; Keras would run the first batch to make them, which some strategies cannot.
+
+        The variables of metrics must exist too, since replicas cannot make them.
+        """
+        with self.distribute_strategy.scope():
+            if self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
+            if self.has_own_loss and self._compile_metrics is not None and not self._compile_metrics.built:
+                logits = np.zeros((1, self.criteria[0].num_classes), "float32")
+                self._compile_metrics.build(np.zeros((1,), "int32"), logits)
 
     _maybe_symbolic_build = _symbolic_build
 
 
 def _for_tokens(sample_weight) -> tf.Tensor:
     """Weights of rows `[batch]` or tokens `[batch, time]`, to be multiplied with values of tokens."""
-    weight = tf.cast(1.0 if sample_weight is None else sample_weight, "float32")
+    weight = tf.cast(sample_weight, "float32")
     return weight[:, None] if weight.shape.rank == 1 else weight
 
 
