@@ -27,7 +27,7 @@ def test_every_config_loads(path):
     arguments = parse(MaskedLanguageModellingArguments if masked else CausalLanguageModellingArguments, [str(path)])
     assert arguments.do_train
     assert arguments.output_dir.endswith(("clm_gpt2", "clm_gpt2_finetune", "mlm_bert", "/gpt2", "/bert"))
-    assert 0 < arguments.learning_rate <= 1e-3
+    assert 0 < arguments.learning_rate <= 2e-3
 
 
 def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path):

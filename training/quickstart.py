@@ -29,7 +29,7 @@ from tfheads.recipes.language_modelling import run_causal_language_modelling, ru
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = Path("quickstart_output")
 PROMPT = "The expression"
-MASKED = "the value of the [MASK] is used ."
+MASKED = "object.__add[MASK]_(self, other)"
 LEAST_FALL = 10.0  # how many times lower the perplexity of the causal model must be after training
 
 
