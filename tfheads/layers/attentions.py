@@ -1,6 +1,7 @@
 """Attention layers."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfheads.layers.dropout import Dropout
@@ -103,7 +104,7 @@ class Attention(Part):
             scores = scores + bias
         if visible is not None:
             scores = ops.where(visible, scores, HIDDEN)
-        weights = ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
+        weights = ops.cast(tf.nn.softmax(scores, axis=-1), self.compute_dtype)  # Keras' warns of a single key
         return ops.matmul(self.drop(weights, training=training), value)
 
     def _split(self, x, heads):
