@@ -99,7 +99,7 @@ class Attention(Part):
         return self.output_dense(mixed), cache
 
     def _attend(self, query, key, value, visible, bias, training):
-        scores = ops.cast(ops.matmul(query * self.scale, ops.transpose(key, (0, 1, 3, 2))), "float32")
+        scores = ops.cast(tf.matmul(query * self.scale, key, transpose_b=True), "float32")
         if bias is not None:
             scores = scores + bias
         if visible is not None:
