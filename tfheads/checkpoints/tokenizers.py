@@ -16,19 +16,20 @@ def load_tokenizer(
     *,
     revision: str | None = None,
     token: "str | bool | None" = None,
+    cache_dir: str | None = None,
     **options,
 ) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer in a directory or a repository of the Hub.
 
     Args:
         name_or_path: a directory, or the id of a repository.
-        revision, token: as in `from_pretrained`.
+        revision, token, cache_dir: as in `from_pretrained`.
         options: of the tokenizer.
 
     Raises:
         FileNotFoundError: there is no such place, or no vocabulary in it.
     """
-    directory = hub.resolve(name_or_path, revision=revision, token=token, weights=False)
+    directory = hub.resolve(name_or_path, revision=revision, token=token, cache_dir=cache_dir, weights=False)
     if not any(path for pattern in VOCABULARY_FILES for path in Path(directory).glob(pattern)):
         raise FileNotFoundError(f"{name_or_path} has no tokenizer: there is no tokenizer.json and no vocabulary file")
     return transformers.AutoTokenizer.from_pretrained(directory, **options)

@@ -4,7 +4,7 @@ import difflib
 
 import transformers
 
-from tfheads.checkpoints import hub
+from tfheads.checkpoints import hub, tokenizers
 from tfheads.checkpoints.pretrained import read_config
 from tfheads.models import TaskModel
 from tfheads.recipes.arguments import TrainingArguments
@@ -17,10 +17,10 @@ def load_tokenizer(arguments: TrainingArguments) -> transformers.PreTrainedToken
     """The tokenizer named in the arguments, or the one beside the model.
 
     Raises:
-        OSError: there is none.
+        FileNotFoundError: there is none.
     """
     source = arguments.tokenizer_name or arguments.model_name_or_path or arguments.config_name
-    return transformers.AutoTokenizer.from_pretrained(source, **_download(arguments))
+    return tokenizers.load_tokenizer(source, **_download(arguments))
 
 
 def load_model(arguments: TrainingArguments, tokenizer, task: type[TaskModel]) -> TaskModel:
