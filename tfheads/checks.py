@@ -1,6 +1,7 @@
 """Checks of values: an error at once where values are known, operations of the graph where they are not.
 
-Under XLA such operations do nothing. So the training step runs them before the compiled function, see `after`.
+XLA leaves such operations out, so none are made under it. The training step runs them before the compiled function, see
+`after`.
 """
 
 import contextlib
@@ -8,6 +9,8 @@ import re
 from collections.abc import Iterator
 
 import tensorflow as tf
+
+from tfheads.layers.compilation import under_xla
 
 
 def require(condition: tf.Tensor, message: str, got: tf.Tensor) -> list:
@@ -19,7 +22,7 @@ def require(condition: tf.Tensor, message: str, got: tf.Tensor) -> list:
         got: the value that is at fault, if one is.
 
     Returns:
-        Inside a graph the operation that checks.
+        Inside a graph the operation that checks; nothing under XLA, which would drop it with a line in the log.
 
     Raises:
         ValueError: the condition is known to be false.
@@ -27,6 +30,8 @@ def require(condition: tf.Tensor, message: str, got: tf.Tensor) -> list:
     if tf.executing_eagerly():
         if not bool(condition):
             raise ValueError(f"{message}, got {got.numpy()}")
+        return []
+    if under_xla():
         return []
     return [tf.raw_ops.Assert(condition=condition, data=[f"{message}, got", got], summarize=8)]
 
