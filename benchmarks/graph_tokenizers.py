@@ -1,6 +1,6 @@
 """Compares the tokenizer inside the graph with the rust one on real and random texts: equal ids, lines per second.
 
-    python benchmarks/graph_tokenizers.py TOKENIZER_DIRECTORY TEXT_FILE... [--random 20000] [--cased]
+    python -m benchmarks.graph_tokenizers TOKENIZER_DIRECTORY TEXT_FILE... [--random 20000] [--cased]
 
 A text file is read line by line; of a .json file every string is a line, and .gz is unpacked. The rust tokenizer gets
 the same batches in one call each (it uses all cores), the graph in one call each.
