@@ -4,7 +4,7 @@
     python -m benchmarks.training_parity --tiny
 
 AdamW with decay on matrices only, linear warm-up and decay, clipping by the global norm (the recipe is in
-tests/fixtures/cases.py). The largest relative difference of a loss must stay within 1e-3. (With Keras' own
+tests/fixtures/cases). The largest relative difference of a loss must stay within 1e-3. (With Keras' own
 AdamW it would not: it adds epsilon elsewhere than PyTorch, which moves the rare tokens of a large vocabulary.)
 """
 

@@ -11,7 +11,7 @@ def test_every_case_has_a_record_and_every_record_a_case():
     stored = {
         path.relative_to(reference.FOLDER).with_suffix("").as_posix() for path in reference.FOLDER.glob("*/*.json")
     }
-    assert stored == {*cases.CASES, *cases.TRAINING, "gpt2/config_effects", "bert/config_effects"}
+    assert stored == {*cases.CASES, *cases.TRAINING, *(f"{kind}/config_effects" for kind in cases.EFFECTS)}
 
 
 def test_the_weight_rule_has_not_changed():

@@ -48,7 +48,7 @@ def logits(model: transformers.PreTrainedModel, batch: dict) -> np.ndarray:
 
 
 def train(model: transformers.PreTrainedModel, arguments: argparse.Namespace, make_batch) -> list[float]:
-    """The losses of `steps` updates with the recipe of tests/fixtures/cases.py, decay on matrices only."""
+    """The losses of `steps` updates with the recipe of tests/fixtures/cases, decay on matrices only."""
     model.train()
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
