@@ -38,6 +38,8 @@ class Stack(Part):
         blocks: the blocks; one block may stand in several places.
         final_norm: a normalisation layer or None.
         position_bias: a part that makes a score bias `[1 or batch, heads, time, keys]` from query and key positions.
+        rotary: a part that makes of positions the rotation of queries and keys.
+        final_projection: a projection behind the norm, or None.
         causal: whether a token sees only itself and what came before.
         dropout: rate on the input and on the normed output.
     """
@@ -47,12 +49,15 @@ class Stack(Part):
         blocks: list,
         final_norm: keras.layers.Layer | None = None,
         position_bias: keras.layers.Layer | None = None,
+        rotary: keras.layers.Layer | None = None,
+        final_projection: keras.layers.Layer | None = None,
         causal: bool = False,
         dropout: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.blocks, self.final_norm, self.position_bias = blocks, final_norm, position_bias
+        self.rotary, self.final_projection = rotary, final_projection
         self.causal, self.dropout = causal, dropout
         self.drop = Dropout(dropout, dtype=self.dtype_policy)
 
@@ -102,6 +107,8 @@ class Stack(Part):
             caches.append(cache)
         if self.final_norm is not None:
             hidden = self.drop(self.final_norm(hidden), training=training)
+        if self.final_projection is not None:
+            hidden = self.final_projection(hidden)
         if state is not None:
             state = DecodingState(tuple(caches), filled, key_positions, memory, memory_visible)
         return hidden, state, [*layers, hidden]
@@ -115,17 +122,19 @@ class Stack(Part):
             slot = ops.convert_to_tensor(slot, "int32")
             real = ops.ones((batch, time), "bool") if real is None else real
             filled = write_slots(state.filled, real, slot, axis=1)
-            new_positions = ops.broadcast_to(ops.cast(positions, "int32"), (batch, time))
-            key_positions = write_slots(state.positions, new_positions, slot, axis=1)
+            positions = ops.where(real, ops.cast(positions, "int32"), 0)  # padding makes no row longer
+            key_positions = write_slots(state.positions, positions, slot, axis=1)
             queries = slot + ops.arange(time)
         visible = None if filled is None else filled[:, None, None, :]
         if self.causal:
             keys = ops.arange(time if state is None else ops.shape(filled)[1])
             past = (keys[None, :] <= queries[:, None])[None, None]
             visible = past if visible is None else ops.logical_and(visible, past)
-        sight = {"visible": visible, "positions": positions}
+        sight = {"visible": visible}
         if state is not None:
             sight["slot"] = slot
+        if self.rotary is not None:
+            sight["rotation"] = self.rotary(positions)
         if self.position_bias is not None:
             sight["bias"] = self.position_bias(positions, key_positions)
         return sight, filled, key_positions
