@@ -21,6 +21,7 @@ class LanguageModelHead(Part):
         causal: whether the logits at one place predict the token of the next place.
         activation: name of an activation, for a projection before the logits; None for no projection.
         norm: a norm after that activation, or None.
+        transform_size: width of that projection; None for `hidden_size`.
     """
 
     def __init__(
@@ -32,13 +33,15 @@ class LanguageModelHead(Part):
         causal: bool = False,
         activation: str | None = None,
         norm: keras.layers.Layer | None = None,
+        transform_size: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.hidden_size, self.vocab_size, self.tied, self.use_bias = hidden_size, vocab_size, tied, use_bias
-        self.causal, self.activation, self.norm = causal, activation, norm
-        self.transform = None if activation is None else dense(hidden_size, hidden_size, dtype=self.dtype_policy)
-        self.decoder = None if tied else dense(hidden_size, vocab_size, use_bias, self.dtype_policy)
+        self.causal, self.activation, self.norm, self.transform_size = causal, activation, norm, transform_size
+        width = transform_size or hidden_size
+        self.transform = None if activation is None else dense(hidden_size, width, dtype=self.dtype_policy)
+        self.decoder = None if tied else dense(width, vocab_size, use_bias, self.dtype_policy)
         own_bias = tied and use_bias
         self.bias = self.add_weight(name="bias", shape=(vocab_size,), initializer="zeros") if own_bias else None
 

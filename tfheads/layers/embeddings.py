@@ -19,6 +19,7 @@ class TextEmbeddings(Part):
         num_types: rows of the segment type table; None for none.
         norm: a normalisation layer or None.
         dropout: rate on the result.
+        projection: a layer from `hidden_size` to the width of the stack, after all others, or None (Lan et al. 2019).
     """
 
     def __init__(
@@ -30,12 +31,13 @@ class TextEmbeddings(Part):
         num_types: int | None = None,
         norm: keras.layers.Layer | None = None,
         dropout: float = 0.0,
+        projection: keras.layers.Layer | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.vocab_size, self.hidden_size = vocab_size, hidden_size
         self.num_positions, self.position_offset, self.num_types = num_positions, position_offset, num_types
-        self.norm, self.dropout = norm, dropout
+        self.norm, self.dropout, self.projection = norm, dropout, projection
         self.token = embedding(vocab_size, hidden_size, self.dtype_policy)
         self.position = embedding(num_positions, hidden_size, self.dtype_policy) if num_positions else None
         self.token_type = embedding(num_types, hidden_size, self.dtype_policy) if num_types else None
@@ -63,7 +65,8 @@ class TextEmbeddings(Part):
             x = x + self.position(positions + self.position_offset)
         if self.norm is not None:
             x = self.norm(x)
-        return self.drop(x, training=training)
+        x = self.drop(x, training=training)
+        return x if self.projection is None else self.projection(x)
 
     def type_vectors(self, inputs: dict, x):
         """`x` with the segment types' vectors added."""

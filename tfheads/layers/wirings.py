@@ -14,6 +14,7 @@ class Block(Part):
         attention_norm, feed_forward_norm: their norms.
         cross_attention, cross_attention_norm: attention to an encoder's output, or None.
         dropout: rate on each branch before it joins the residual.
+        feed_forward_dropout: the same for the feed-forward branch; None for the same as `dropout`.
     """
 
     def __init__(
@@ -25,14 +26,17 @@ class Block(Part):
         cross_attention: keras.layers.Layer | None = None,
         cross_attention_norm: keras.layers.Layer | None = None,
         dropout: float = 0.0,
+        feed_forward_dropout: float | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.attention, self.attention_norm = attention, attention_norm
         self.feed_forward, self.feed_forward_norm = feed_forward, feed_forward_norm
         self.cross_attention, self.cross_attention_norm = cross_attention, cross_attention_norm
-        self.dropout = dropout
+        self.dropout, self.feed_forward_dropout = dropout, feed_forward_dropout
         self.drop = Dropout(dropout, dtype=self.dtype_policy)
+        own = feed_forward_dropout is not None
+        self.feed_forward_drop = Dropout(feed_forward_dropout, dtype=self.dtype_policy) if own else self.drop
 
     def call(self, hidden, sight, cross_sight=None, cache=None, memory=None, training=None):
         """Runs the block.
@@ -61,7 +65,7 @@ class PostNormBlock(Block):
             branch, _ = self.cross_attention(hidden, **cross_sight, memory=memory, training=training)
             hidden = self.cross_attention_norm(hidden + self.drop(branch, training=training))
         branch = self.feed_forward(hidden)
-        return self.feed_forward_norm(hidden + self.drop(branch, training=training)), cache
+        return self.feed_forward_norm(hidden + self.feed_forward_drop(branch, training=training)), cache
 
 
 @part
@@ -76,4 +80,4 @@ class PreNormBlock(Block):
             branch, _ = self.cross_attention(normed, **cross_sight, memory=memory, training=training)
             hidden = hidden + self.drop(branch, training=training)
         branch = self.feed_forward(self.feed_forward_norm(hidden))
-        return hidden + self.drop(branch, training=training), cache
+        return hidden + self.feed_forward_drop(branch, training=training), cache
