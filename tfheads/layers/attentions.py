@@ -1,6 +1,5 @@
 """Attention layers."""
 
-import keras
 import tensorflow as tf
 from keras import ops
 
