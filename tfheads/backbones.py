@@ -9,8 +9,9 @@ import transformers
 from keras import ops
 
 from tfheads.checks import require, same_shape, within, zeros_and_ones
-from tfheads.layers.part import Part, dtype_scope
+from tfheads.layers.part import Part, dtype_scope, part
 from tfheads.layers.stack import DecodingState, Stack
+from tfheads.losses import IGNORED
 
 # Keys that no layer reads in any family, and who honours them instead.
 INERT = {
@@ -25,48 +26,27 @@ INERT = {
 }
 
 
-class Backbone(Part):
-    """One stack over embedded inputs; a family says of which parts.
+@part
+class EmbeddedStack(Part):
+    """Embeddings and the stack over them.
 
-    A family sets the class attributes and writes `make_embeddings` and `make_stack`. Heads, generation, pipelines,
-    serving and the trainer use only what stands here.
+    Args:
+        embeddings: a part `(inputs, positions, training) -> [batch, time, hidden]`.
+        stack: a `Stack`.
 
     Attributes:
-        class_prefix: how the family's class names begin, such as "GPT2".
-        class_names: public class names of tasks for which prefix + suffix is not the name.
-        checkpoint_prefix: what backbone tensors are called below in a checkpoint with a head.
-        heads: for each task a function of the config that makes the head, None for no head.
-        input_names: the inputs that the family understands.
-        inert: config keys that no layer needs to read, with the reason.
-        reference: the paper and transformers' class.
+        input_names: the inputs that it understands.
+        first_position: the position that a row's first token has where the caller gives none.
+        encodes_source: whether generation starts from a source that is read once, and a prompt of its own.
     """
 
-    class_prefix: str
-    class_names: dict[str, tuple[str, ...]] = {}
-    checkpoint_prefix: str
-    heads: dict
     input_names: tuple[str, ...] = ("input_ids", "attention_mask", "position_ids", "inputs_embeds")
-    inert: dict[str, str] = {}
-    reference: str = ""
+    first_position: int = 0
+    encodes_source: bool = False
 
-    def __init__(self, config: transformers.PreTrainedConfig, **kwargs):
+    def __init__(self, embeddings: keras.layers.Layer, stack: Stack, **kwargs):
         super().__init__(**kwargs)
-        self.config = config
-        reader = ConfigReader(config)
-        with dtype_scope(self.dtype_policy):
-            self.embeddings = self.make_embeddings(reader)
-            self.stack = self.make_stack(reader)
-        self.check_config(reader)
-
-    @staticmethod
-    def make_embeddings(config) -> keras.layers.Layer:
-        """The family's embeddings."""
-        raise NotImplementedError
-
-    @staticmethod
-    def make_stack(config) -> Stack:
-        """The family's stack."""
-        raise NotImplementedError
+        self.embeddings, self.stack = embeddings, stack
 
     @property
     def causal(self) -> bool:
@@ -76,20 +56,22 @@ class Backbone(Part):
     @property
     def length_limit(self) -> int | None:
         """The longest input, in tokens; None for no limit."""
-        return self.embeddings.length_limit
+        limit = self.embeddings.length_limit
+        return None if limit is None else limit - self.first_position
+
+    @property
+    def generation_limit(self) -> int | None:
+        """The longest row that can be generated, the prompt included; None for no limit."""
+        return self.length_limit
 
     @property
     def token_table(self):
         """The token embeddings `[vocabulary, hidden]`, for heads that are tied to them."""
         return self.embeddings.token.embeddings
 
-    def initial_scale(self, path: str) -> float:
-        """By what the standard deviation of a new weight is multiplied; `path` is its layer's attribute path."""
-        return 1.0
-
     def position_ids(self, inputs: Mapping, length: int):
         """Positions `[1 or batch, length]` when the caller gives none: counted from the left, padding included."""
-        return ops.arange(length)[None, :]
+        return self.first_position + ops.arange(length)[None, :]
 
     def call(self, inputs: Mapping, training=None) -> dict:
         """Encodes `inputs`.
@@ -110,20 +92,22 @@ class Backbone(Part):
 
     def decoding_state(self, inputs: Mapping, slots: int) -> DecodingState:
         """What generation starts from: an empty cache of `slots` tokens, and the encoder's output if there is one."""
-        batch = ops.shape(inputs["input_ids"])[0]
+        batch = ops.shape(inputs.get("input_ids", inputs.get("encoder_hidden_states")))[0]
         return self.stack.decoding_state(batch, slots, **self._memory(inputs))
 
     def extend(self, inputs: Mapping, state: DecodingState, slot) -> tuple:
         """Encodes the next tokens of each row after those in `state`.
 
         Args:
-            inputs: `input_ids` `[batch, time]`, `attention_mask` and `position_ids` of the new tokens.
+            inputs: `input_ids` `[batch, time]`, `attention_mask` and `position_ids` of the new tokens; these are
+                counted from 0 in every family.
             state: what came before.
             slot: scalar, the slot of the first new token.
 
         Returns:
             The hidden values `[batch, time, hidden]` and the new state.
         """
+        inputs = {**inputs, "position_ids": inputs["position_ids"] + self.first_position}
         embedded, real, positions = self._embed(inputs, training=False)
         hidden, state, _ = self.stack(embedded, real=real, positions=positions, state=state, slot=slot, training=False)
         return hidden, state
@@ -143,6 +127,39 @@ class Backbone(Part):
         mask = inputs.get("encoder_attention_mask")
         visible = ops.ones(ops.shape(encoded)[:2], "bool") if mask is None else ops.cast(mask, "bool")
         return {"memory": self.stack.memory(encoded), "memory_visible": visible}
+
+
+class Architecture:
+    """What families say of themselves, mixed into the two kinds of backbones.
+
+    Attributes:
+        class_prefix: how the family's class names begin, such as "GPT2".
+        class_names: public class names of tasks for which prefix + suffix is not the name.
+        checkpoint_prefix: what backbone tensors are called below in a checkpoint with a head; "" for nothing.
+        heads: for each task a function of the config that makes the head, None for no head.
+        inert: config keys that no layer needs to read, with the reason.
+        reference: the paper and transformers' class.
+    """
+
+    class_prefix: str
+    class_names: dict[str, tuple[str, ...]] = {}
+    checkpoint_prefix: str
+    heads: dict
+    inert: dict[str, str] = {}
+    reference: str = ""
+
+    @classmethod
+    def checkpoint_base(cls, task: str) -> str:
+        """What the names of the backbone's tensors begin with in a checkpoint that is written for `task`."""
+        return "" if task == "base" or not cls.checkpoint_prefix else f"{cls.checkpoint_prefix}."
+
+    def initial_scale(self, path: str) -> float:
+        """By what the standard deviation of a new weight is multiplied; `path` is its layer's attribute path."""
+        return 1.0
+
+    def initial_deviation(self, path: str) -> float:
+        """The standard deviation of a new weight; `path` is its layer's attribute path."""
+        return getattr(self.config, "initializer_range", 0.02) * self.initial_scale(path)
 
     def check_config(self, reader: "ConfigReader") -> None:
         """Raises for a key that is set and not honoured.
@@ -166,6 +183,178 @@ class Backbone(Part):
     @classmethod
     def from_config(cls, config: dict) -> "Backbone":
         return cls(**{**config, "config": config_from_dict(config["config"])})
+
+
+class Backbone(Architecture, EmbeddedStack):
+    """One stack over embedded inputs; a family says of which parts.
+
+    A family sets the attributes of `Architecture` and writes `make_embeddings` and `make_stack`. Heads, generation,
+    pipelines, serving and the trainer use only what stands here.
+    """
+
+    def __init__(self, config: transformers.PreTrainedConfig, **kwargs):
+        reader = ConfigReader(config)
+        with dtype_scope(keras.dtype_policies.get(kwargs.get("dtype"))):
+            embeddings, stack = self.make_embeddings(reader), self.make_stack(reader)
+        super().__init__(embeddings, stack, **kwargs)
+        self.config = config
+        self.check_config(reader)
+
+    @staticmethod
+    def make_embeddings(config) -> keras.layers.Layer:
+        """The family's embeddings."""
+        raise NotImplementedError
+
+    @staticmethod
+    def make_stack(config) -> Stack:
+        """The family's stack."""
+        raise NotImplementedError
+
+
+class EncoderDecoder(Architecture, Part):
+    """An encoder that reads a source once, and a decoder that attends to what it made of it.
+
+    A family sets the attributes of `Architecture` and writes `make_encoder` and `make_decoder`. Everything else uses
+    what `Backbone` has too: `input_ids` and the like are the source's, the same names with `decoder_` before them are
+    the target's; `decoding_state` reads the source, `extend` the target.
+
+    Attributes:
+        encoder, decoder: `EmbeddedStack`s, or whole backbones.
+        bridge: a layer from the encoder's width to the one that the decoder attends to, or None.
+    """
+
+    encodes_source = True
+
+    def __init__(self, config: transformers.PreTrainedConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        reader = ConfigReader(config)
+        with dtype_scope(self.dtype_policy):
+            self.encoder = self.make_encoder(reader)
+            self.decoder = self.make_decoder(reader, self.encoder)
+            self.bridge = self.make_bridge(reader)
+        self.check_config(reader)
+
+    @staticmethod
+    def make_encoder(config) -> EmbeddedStack:
+        """The family's encoder."""
+        raise NotImplementedError
+
+    @staticmethod
+    def make_decoder(config, encoder: EmbeddedStack) -> EmbeddedStack:
+        """The family's decoder, which may share the encoder's token table."""
+        raise NotImplementedError
+
+    @staticmethod
+    def make_bridge(config) -> keras.layers.Layer | None:
+        """The family's layer between the two; none unless it says otherwise."""
+        return None
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The source's inputs, then the target's."""
+        source, target = (
+            tuple(name for name in one.input_names if not name.startswith("encoder_"))
+            for one in (self.encoder, self.decoder)
+        )
+        return (*source, *(f"decoder_{name}" for name in target))
+
+    @property
+    def causal(self) -> bool:
+        """Whether the decoder can generate."""
+        return self.decoder.causal
+
+    @property
+    def length_limit(self) -> int | None:
+        """The longest source, in tokens; None for no limit."""
+        return self.encoder.length_limit
+
+    @property
+    def generation_limit(self) -> int | None:
+        """The longest target, in tokens; None for no limit."""
+        return self.decoder.length_limit
+
+    @property
+    def token_table(self):
+        """The decoder's token embeddings `[vocabulary, hidden]`, for heads that are tied to them."""
+        return self.decoder.token_table
+
+    def source(self, inputs: Mapping) -> dict:
+        """The encoder's inputs."""
+        return {name: value for name, value in inputs.items() if not name.startswith("decoder_")}
+
+    def target(self, inputs: Mapping) -> dict:
+        """The decoder's inputs, without `decoder_` before their names.
+
+        Raises:
+            ValueError: there are none, and the family does not say what stands for them.
+        """
+        given = {name: value for name, value in inputs.items() if name.startswith("decoder_")}
+        given = {name.removeprefix("decoder_"): value for name, value in given.items()}
+        if given.get("input_ids") is None and given.get("inputs_embeds") is None:
+            given["input_ids"] = self.default_target(self.source(inputs))
+        return given
+
+    def default_target(self, source: Mapping):
+        """The decoder's `input_ids` when the caller gives none.
+
+        Raises:
+            ValueError: the family has none.
+        """
+        raise ValueError(f"give decoder_input_ids, or labels of tokens; got {', '.join(source) or 'nothing'}")
+
+    def target_of_labels(self, labels) -> dict:
+        """The decoder inputs `decoder_...` that predict `labels` `[batch, time]`."""
+        return {"decoder_input_ids": self.moved_right(labels)}
+
+    def moved_right(self, ids):
+        """`ids` `[batch, time]` behind the token that targets begin with, -100 replaced by padding.
+
+        Raises:
+            ValueError: the config has no `decoder_start_token_id` or no `pad_token_id`.
+        """
+        for name in ("decoder_start_token_id", "pad_token_id"):
+            if getattr(self.config, name, None) is None:
+                raise ValueError(f"labels need a config with {name}, got {name}=None: set it in model.config")
+        ids = ops.cast(ids, "int32")
+        first = ops.full_like(ids[:, :1], self.config.decoder_start_token_id)
+        moved = ops.concatenate([first, ids[:, :-1]], axis=1)
+        return ops.where(moved == IGNORED, self.config.pad_token_id, moved)
+
+    def call(self, inputs: Mapping, training=None) -> dict:
+        """Encodes the source, then the target.
+
+        Args:
+            inputs: tensors by name; the source's as for `Backbone`, and the target's: `decoder_input_ids`
+                `[batch, target]` or `decoder_inputs_embeds`, and optionally `decoder_attention_mask` and others.
+
+        Returns:
+            The target's `last_hidden_state` `[batch, target, hidden]`, the source's `encoder_last_hidden_state`, and
+            of both the inputs of each block and the result: `decoder_hidden_states`, `encoder_hidden_states`.
+        """
+        source = self.source(inputs)
+        encoded = self.encoder(source, training=training)
+        decoded = self.decoder({**self.target(inputs), **self._memory(encoded, source)}, training=training)
+        return {
+            "last_hidden_state": decoded["last_hidden_state"],
+            "decoder_hidden_states": decoded["hidden_states"],
+            "encoder_last_hidden_state": encoded["last_hidden_state"],
+            "encoder_hidden_states": encoded["hidden_states"],
+        }
+
+    def decoding_state(self, inputs: Mapping, slots: int) -> DecodingState:
+        """What generation starts from: the source's keys and values, and an empty cache of `slots` target tokens."""
+        source = self.source(inputs)
+        return self.decoder.decoding_state(self._memory(self.encoder(source, training=False), source), slots)
+
+    def extend(self, inputs: Mapping, state: DecodingState, slot) -> tuple:
+        """Encodes the next target tokens of each row after those in `state`; see `Backbone.extend`."""
+        return self.decoder.extend(inputs, state, slot)
+
+    def _memory(self, encoded, source) -> dict:
+        hidden = encoded["last_hidden_state"]
+        hidden = hidden if self.bridge is None else self.bridge(hidden)
+        return {"encoder_hidden_states": hidden, "encoder_attention_mask": source.get("attention_mask")}
 
 
 class ConfigReader:
@@ -210,7 +399,7 @@ def with_overrides(config: transformers.PreTrainedConfig, overrides: Mapping) ->
     return config
 
 
-def check_inputs(backbone: Backbone, inputs: Mapping, vocab_size: int | None) -> list:
+def check_inputs(backbone: "Backbone | EncoderDecoder", inputs: Mapping, vocab_size: int | None) -> list:
     """Requires inputs that can be encoded.
 
     Returns:
@@ -225,32 +414,53 @@ def check_inputs(backbone: Backbone, inputs: Mapping, vocab_size: int | None) ->
             near = difflib.get_close_matches(name, backbone.input_names, n=1, cutoff=0.0)[0]
             accepted = ", ".join(backbone.input_names)
             raise ValueError(f"input {name!r} is not known, did you mean {near!r}; accepted are {accepted}")
+    if not backbone.encodes_source:
+        return _check_part(backbone, inputs, vocab_size)
+    source = backbone.source(inputs)
+    checks = _check_part(backbone.encoder, source, backbone.encoder.token_table.shape[0])
+    target = backbone.target(inputs)
+    return checks + _check_part(backbone.decoder, target, vocab_size, "decoder_") + _check_batch(source, target)
+
+
+def _check_part(backbone: EmbeddedStack, inputs, vocab_size, prefix: str = "") -> list:
+    """The checks of what one stack reads; `prefix` is what its inputs are called by outside."""
+    ids, embeds = f"{prefix}input_ids", f"{prefix}inputs_embeds"
     if ("input_ids" in inputs) == ("inputs_embeds" in inputs):
-        raise ValueError(f"give input_ids or inputs_embeds, one of them; got {', '.join(inputs) or 'nothing'}")
+        raise ValueError(f"give {ids} or {embeds}, one of them; got {', '.join(inputs) or 'nothing'}")
     main = inputs.get("input_ids", inputs.get("inputs_embeds"))
     rank = 2 if "input_ids" in inputs else 3
     if main.shape.rank not in (None, rank):
-        name = "input_ids" if rank == 2 else "inputs_embeds"
+        name = ids if rank == 2 else embeds
         raise ValueError(
             f"{name} must have {rank} axes [batch, time{', hidden' * (rank == 3)}], got shape {main.shape}"
         )
-    return [*_check_rows(backbone, inputs, vocab_size), *_check_shapes(backbone, inputs, main)]
+    return [*_check_rows(backbone, inputs, vocab_size, prefix), *_check_shapes(backbone, inputs, main, prefix)]
 
 
-def _check_shapes(backbone, inputs, main) -> list:
+def _check_batch(source, target) -> list:
+    rows, wanted = (one.get("input_ids", one.get("inputs_embeds")) for one in (target, source))
+    message = "decoder inputs must have as many rows as the source"
+    if not rows.shape[:1].is_compatible_with(wanted.shape[:1]):
+        raise ValueError(f"{message}, {wanted.shape[0]}, got {rows.shape[0]}")
+    if rows.shape[0] is not None and wanted.shape[0] is not None:
+        return []
+    return require(tf.shape(rows)[0] == tf.shape(wanted)[0], message, tf.shape(rows)[0])
+
+
+def _check_shapes(backbone, inputs, main, prefix) -> list:
     limit, length = backbone.length_limit, main.shape[1]
-    message = f"input_ids must have at most {limit} tokens in a row, the positions of the model"
+    message = f"{prefix}input_ids must have at most {limit} tokens in a row, the positions of the model"
     if limit is not None and length is not None and length > limit:
         raise ValueError(f"{message}, got {length}")
     checks = [] if limit is None or length is not None else require(tf.shape(main)[1] <= limit, message, tf.shape(main))
     for name in ("attention_mask", "token_type_ids", "position_ids"):
         value = inputs.get(name)
         if value is not None and not (name == "position_ids" and value.shape[:1] == [1]):  # one row serves all
-            checks += same_shape(name, value, main)
+            checks += same_shape(prefix + name, value, main, f"{prefix}input_ids")
         elif value is not None:
-            checks += same_shape(name, value, main[:1])
+            checks += same_shape(prefix + name, value, main[:1], f"{prefix}input_ids")
     memory, mask = inputs.get("encoder_hidden_states"), inputs.get("encoder_attention_mask")
-    if memory is not None and not getattr(backbone.config, "add_cross_attention", False):
+    if memory is not None and getattr(backbone.stack.blocks[0], "cross_attention", None) is None:
         raise ValueError("encoder_hidden_states needs a config with add_cross_attention=True, got False")
     if mask is not None and memory is None:
         raise ValueError("encoder_attention_mask needs encoder_hidden_states, got none")
@@ -259,18 +469,18 @@ def _check_shapes(backbone, inputs, main) -> list:
     return checks
 
 
-def _check_rows(backbone, inputs, vocab_size) -> list:
+def _check_rows(backbone, inputs, vocab_size, prefix) -> list:
     """Requires that tables have the rows that are asked for."""
     checks, limit = [], backbone.length_limit
     highest = {
         "input_ids": vocab_size and vocab_size - 1,
         "token_type_ids": backbone.embeddings.type_limit and backbone.embeddings.type_limit - 1,
-        "position_ids": limit and limit - 1,
+        "position_ids": limit and limit + backbone.first_position - 1,
     }
     for name, high in highest.items():
         if inputs.get(name) is not None:
-            checks += within(name, inputs[name], 0, high)
+            checks += within(prefix + name, inputs[name], 0, high)
     for name in ("attention_mask", "encoder_attention_mask"):
         if inputs.get(name) is not None:
-            checks += zeros_and_ones(name, inputs[name])
+            checks += zeros_and_ones(prefix + name, inputs[name])
     return checks

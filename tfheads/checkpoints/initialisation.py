@@ -22,14 +22,13 @@ def initialise(model: keras.Model, seed: int | None = None, only: Collection[ker
     """
     seed = random.randint(0, 2**31) if seed is None else seed
     wanted = None if only is None else {id(variable) for variable in only}
-    deviation = getattr(model.config, "initializer_range", 0.02)
     for path, layer in layers_by_path(model):
         variable = _drawn(layer)
         if variable is None or (wanted is not None and id(variable) not in wanted):
             continue
         generator = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(path.encode())]))
         values = generator.standard_normal(variable.shape, dtype="float32")
-        values *= deviation * model.backbone.initial_scale(path)
+        values *= model.backbone.initial_deviation(path)
         variable.assign(values)
 
 

@@ -13,7 +13,7 @@ from tfheads.checkpoints.tables import Binding, Table
 def tensor_sources(model) -> Iterator[TensorSource]:
     """Every tensor of the checkpoint, under transformers' names, its values read when it is written."""
     table: Table = model.family.table(model.config)
-    base = "" if model.task == "base" else f"{model.family.checkpoint_prefix}."
+    base = model.family.checkpoint_base(model.task)
     sources = [source for binding in table.bindings(model, base) for source in _sources(binding)]
     yield from sources
     named = {source.name: source for source in sources}
