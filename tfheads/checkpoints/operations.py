@@ -47,3 +47,20 @@ class Fused:
 
     def to_tensors(self, values):
         return [np.concatenate(values, axis=-1)]
+
+
+@dataclass(frozen=True)
+class FusedByHead:
+    """One tensor of a linear layer holds `parts` variables, those of a head together: `[heads * parts * width, ...]`."""
+
+    heads: int
+    parts: int
+
+    def to_variables(self, tensors):
+        grouped = tensors[0].reshape(self.heads, self.parts, -1, *tensors[0].shape[1:])
+        return [grouped[:, index].reshape(-1, *grouped.shape[3:]).T for index in range(self.parts)]
+
+    def to_tensors(self, values):
+        rows = [value.T.reshape(self.heads, -1, *value.shape[:-1]) for value in values]
+        stacked = np.stack(rows, axis=1)
+        return [stacked.reshape(-1, *stacked.shape[3:])]

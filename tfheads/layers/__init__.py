@@ -1,13 +1,15 @@
 """The parts that families are made of; nothing here knows a family."""
 
 from tfheads.layers.activations import ACTIVATIONS, activation
+from tfheads.layers.alibi import LinearPositionBias
 from tfheads.layers.attentions import Attention
 from tfheads.layers.embeddings import TextEmbeddings
 from tfheads.layers.feed_forwards import FeedForward, GatedFeedForward
-from tfheads.layers.norms import LayerNorm, RMSNorm
+from tfheads.layers.norms import LayerNorm, PlainLayerNorm, RMSNorm
 from tfheads.layers.part import Part, part
+from tfheads.layers.rotary import RotaryPositions, rotary_positions
 from tfheads.layers.stack import DecodingState, Stack
-from tfheads.layers.wirings import Block, PostNormBlock, PreNormBlock
+from tfheads.layers.wirings import Block, NormedResidualBlock, ParallelBlock, PostNormBlock, PreNormBlock
 
 __all__ = [
     "ACTIVATIONS",
@@ -17,12 +19,18 @@ __all__ = [
     "FeedForward",
     "GatedFeedForward",
     "LayerNorm",
+    "LinearPositionBias",
+    "NormedResidualBlock",
+    "ParallelBlock",
     "Part",
+    "PlainLayerNorm",
     "PostNormBlock",
     "PreNormBlock",
     "RMSNorm",
+    "RotaryPositions",
     "Stack",
     "TextEmbeddings",
     "activation",
     "part",
+    "rotary_positions",
 ]

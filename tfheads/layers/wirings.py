@@ -81,3 +81,24 @@ class PreNormBlock(Block):
             hidden = hidden + self.drop(branch, training=training)
         branch = self.feed_forward(self.feed_forward_norm(hidden))
         return hidden + self.feed_forward_drop(branch, training=training), cache
+
+
+@part
+class ParallelBlock(Block):
+    """Attention and feed-forward see the same input, each through its own norm: GPT-NeoX."""
+
+    def call(self, hidden, sight, cross_sight=None, cache=None, memory=None, training=None):
+        attended, cache = self.attention(self.attention_norm(hidden), **sight, cache=cache, training=training)
+        branch = self.feed_forward(self.feed_forward_norm(hidden))
+        return self.drop(branch, training=training) + self.drop(attended, training=training) + hidden, cache
+
+
+@part
+class NormedResidualBlock(Block):
+    """As `PreNormBlock`, but what a branch is added to is its normalised input: a choice that BLOOM has."""
+
+    def call(self, hidden, sight, cross_sight=None, cache=None, memory=None, training=None):
+        normed = self.attention_norm(hidden)
+        branch, cache = self.attention(normed, **sight, cache=cache, training=training)
+        normed = self.feed_forward_norm(normed + self.drop(branch, training=training))
+        return normed + self.drop(self.feed_forward(normed), training=training), cache
