@@ -51,7 +51,7 @@ class Fused:
 
 @dataclass(frozen=True)
 class FusedByHead:
-    """One tensor of a linear layer holds `parts` variables, those of a head together: `[heads * parts * width, ...]`."""
+    """One tensor holds several variables, those of a head together: `[heads * parts * width, ...]`."""
 
     heads: int
     parts: int
