@@ -59,16 +59,18 @@ def zeros_and_ones(name: str, values: tf.Tensor) -> list:
     )
 
 
-def same_shape(name: str, value: tf.Tensor, reference: tf.Tensor, reference_name: str = "input_ids") -> list:
-    """Requires the shape `[batch, time]` of a reference, which may have more axes; see `require`."""
-    expected = reference.shape[:2]
+def same_shape(
+    name: str, value: tf.Tensor, reference: tf.Tensor, reference_name: str = "input_ids", axes: int | None = 2
+) -> list:
+    """Requires the shape of a reference, of which the first `axes` count (None for all); see `require`."""
+    expected = reference.shape[:axes]
     message = f"{name} must have the shape of {reference_name}"
     if not value.shape.is_compatible_with(expected):
         raise ValueError(f"{message} {expected}, got {value.shape}")
     if value.shape.is_fully_defined() and expected.is_fully_defined():
         return []
     given = tf.shape(value)
-    return require(tf.reduce_all(given == tf.shape(reference)[:2]), message, given)
+    return require(tf.reduce_all(given == tf.shape(reference)[:axes]), message, given)
 
 
 def after(checks: list, values):

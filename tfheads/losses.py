@@ -8,69 +8,278 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfheads.checks import same_shape, within
+from tfheads.checks import require, same_shape, within
 
 IGNORED = -100  # labels with this value do not count, as in PyTorch
 
 
-@dataclass(frozen=True)
-class TokenCrossEntropy:
-    """Cross-entropy of a class for each token, averaged over the labels that are not -100.
+class Criterion:
+    """One loss of a head: which output it compares with which labels.
 
     Attributes:
-        num_classes: labels must be below it.
-        logits: name of the output `[batch, time, num_classes]`.
-        labels: name of the labels `[batch, time]`.
-        shift: whether the logits at one place predict the label of the next place (causal language modelling).
+        logits: name of the output.
+        labels: name of the labels.
+        weight: what the loss is multiplied by where a head adds up several.
     """
 
-    num_classes: int
-    logits: str = "logits"
-    labels: str = "labels"
-    shift: bool = False
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The labels it reads."""
-        return (self.labels,)
+    logits: str
+    labels: str
+    weight: float = 1.0
 
     def targets(self, labels: Mapping):
-        """The labels as the logits see them: moved by one place if `shift`."""
-        targets = ops.cast(labels[self.labels], "int32")
-        if self.shift:
-            targets = ops.pad(targets[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORED)
-        return targets
+        """The labels as the logits see them."""
+        raise NotImplementedError
 
-    def count(self, labels: Mapping):
+    def real(self, labels: Mapping):
+        """Booleans of the targets' shape: which of them count; None if all do."""
+        raise NotImplementedError
+
+    def takes(self, labels) -> bool:
+        """Whether a tensor of labels is of the kind that this loss compares with, rather than a Keras loss's own."""
+        raise NotImplementedError
+
+    def example(self) -> tuple[np.ndarray, np.ndarray]:
+        """A target and logits as small as can be, from which metrics make their variables."""
+        raise NotImplementedError
+
+    def count(self, labels: Mapping, inputs: Mapping):
         """How many labels are real, a float32 scalar."""
-        return ops.sum(ops.cast(self.targets(labels) != IGNORED, "float32"))
+        raise NotImplementedError
 
     def total(self, outputs: Mapping, labels: Mapping):
-        """The sum of the losses of the real labels, a float32 scalar."""
-        targets = self.targets(labels)
-        real = targets != IGNORED
-        logits = ops.cast(outputs[self.logits], "float32")
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(ops.where(real, targets, 0), logits)
-        return ops.sum(ops.where(real, losses, 0.0))
+        """The sum of the losses of the real labels times `weight`, a float32 scalar."""
+        raise NotImplementedError
 
     def check(self, inputs: Mapping, labels: Mapping) -> list:
-        """Requires labels that fit the inputs and the classes.
+        """Requires labels that fit the inputs.
 
         Returns:
             Inside a graph the operations that check what is known only when it runs.
 
         Raises:
-            ValueError: no labels of the name, another shape than `input_ids`, or a label that is neither -100 nor
-                below `num_classes`.
+            ValueError: no labels of the name, a wrong shape or type, or where values are known a wrong one.
+        """
+        raise NotImplementedError
+
+    def given(self, labels: Mapping) -> tf.Tensor:
+        """The labels that are meant.
+
+        Raises:
+            ValueError: there are none of the name.
         """
         if self.labels not in labels:
             raise ValueError(f"labels must have the name {self.labels!r}, got {', '.join(labels)}")
+        return labels[self.labels]
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Criterion):
+    """Cross-entropy of one class, averaged over the labels that are not -100; subclasses say of what.
+
+    Attributes:
+        num_classes: labels must be below it.
+        logits: name of the output `[..., num_classes]`.
+        labels: name of the labels `[...]`.
+        weight: what the loss is multiplied by.
+    """
+
+    num_classes: int
+    logits: str = "logits"
+    labels: str = "labels"
+    weight: float = 1.0
+
+    def targets(self, labels):
+        return ops.cast(labels[self.labels], "int32")
+
+    def real(self, labels):
+        return self.targets(labels) != IGNORED
+
+    def count(self, labels, inputs):
+        return ops.sum(ops.cast(self.real(labels), "float32"))
+
+    def total(self, outputs, labels):
+        targets, real = self.targets(labels), self.real(labels)
+        logits = ops.cast(outputs[self.logits], "float32")
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(ops.where(real, targets, 0), logits)
+        return ops.sum(ops.where(real, losses, 0.0)) * self.weight
+
+
+@dataclass(frozen=True)
+class TokenCrossEntropy(CrossEntropy):
+    """Cross-entropy of a class for each token, labels of the shape of `input_ids`.
+
+    Attributes:
+        shift: whether the logits at one place predict the label of the next place (causal language modelling).
+    """
+
+    shift: bool = False
+
+    def targets(self, labels):
+        targets = super().targets(labels)
+        if not self.shift:
+            return targets
+        return ops.concatenate([targets[..., 1:], ops.full_like(targets[..., :1], IGNORED)], axis=-1)
+
+    def takes(self, labels):
+        return labels.dtype.is_integer and labels.shape.rank in (2, 3)
+
+    def example(self):
+        return np.zeros((1,), "int32"), np.zeros((1, self.num_classes), "float32")
+
+    def check(self, inputs, labels):
+        given, reference, axes = self.given(labels), inputs.get("input_ids"), None
+        if reference is None:
+            reference, axes = inputs["inputs_embeds"], inputs["inputs_embeds"].shape.rank - 1
+        shapes = same_shape(self.labels, given, reference, axes=axes)
+        return shapes + within(self.labels, given, 0, self.num_classes - 1, IGNORED)
+
+
+@dataclass(frozen=True)
+class ClassCrossEntropy(CrossEntropy):
+    """Cross-entropy of a class for each row, labels `[batch]`."""
+
+    def takes(self, labels):
+        return labels.dtype.is_integer and labels.shape.rank == 1
+
+    def example(self):
+        return np.zeros((1,), "int32"), np.zeros((1, self.num_classes), "float32")
+
+    def check(self, inputs, labels):
+        given = self.given(labels)
+        return one_for_each_row(self.labels, given, inputs) + within(self.labels, given, 0, self.high(inputs), IGNORED)
+
+    def high(self, inputs: Mapping) -> int:
+        """The largest label."""
+        return self.num_classes - 1
+
+
+@dataclass(frozen=True)
+class ChoiceCrossEntropy(ClassCrossEntropy):
+    """Cross-entropy of one of a row's choices, labels `[batch]`, logits `[batch, choices]`."""
+
+    num_classes: int = 2  # for `example` alone: the inputs say how many there are
+
+    def high(self, inputs):
+        choices = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
+        return None if choices.shape[1] is None else choices.shape[1] - 1
+
+
+@dataclass(frozen=True)
+class PositionCrossEntropy(ClassCrossEntropy):
+    """Cross-entropy of a place in the row, labels `[batch]`, logits `[batch, time]`.
+
+    Places outside of the row do not count, as in transformers: an answer that was cut off.
+    """
+
+    num_classes: int = 2  # for `example` alone: the inputs say how long rows are
+
+    def high(self, inputs):
+        return None
+
+    def count(self, labels, inputs):
+        tokens = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
+        return ops.sum(ops.cast(self._inside(labels, ops.shape(tokens)[1]), "float32"))
+
+    def total(self, outputs, labels):
+        inside = self._inside(labels, ops.shape(outputs[self.logits])[1])
+        return super().total(outputs, {self.labels: ops.where(inside, self.targets(labels), IGNORED)})
+
+    def _inside(self, labels, length):
+        return ops.logical_and(self.real(labels), self.targets(labels) < length)
+
+
+@dataclass(frozen=True)
+class SequenceLoss(Criterion):
+    """What transformers' sequence classifiers train on: classes, numbers, or a yes or no for each class.
+
+    Attributes:
+        num_labels: how many classes or numbers.
+        problem_type: "single_label_classification" (cross-entropy, labels `[batch]`), "regression" (squared error,
+            labels `[batch]` or `[batch, num_labels]`), "multi_label_classification" (binary cross-entropy, labels
+            `[batch, num_labels]` of 0 and 1); None takes regression for one label, else the kind of the labels' type:
+            classes for whole numbers, a yes or no for each for others.
+        logits: name of the output `[batch, num_labels]`.
+        labels: name of the labels.
+    """
+
+    num_labels: int
+    problem_type: str | None = None
+    logits: str = "logits"
+    labels: str = "labels"
+
+    def __post_init__(self):
+        kinds = (None, "single_label_classification", "regression", "multi_label_classification")
+        if self.problem_type not in kinds:
+            raise ValueError(f"problem_type must be one of {', '.join(map(repr, kinds))}, got {self.problem_type!r}")
+
+    def targets(self, labels):
         given = labels[self.labels]
-        reference = inputs.get("input_ids", inputs.get("inputs_embeds"))
-        return same_shape(self.labels, given, reference) + within(self.labels, given, 0, self.num_classes - 1, IGNORED)
+        kind = self._kind(given)
+        if kind == "single_label_classification":
+            return ops.cast(given, "int32")
+        return ops.reshape(ops.cast(given, "float32"), (-1, self.num_labels))
+
+    def real(self, labels):
+        if self._kind(labels[self.labels]) == "single_label_classification":
+            return self.targets(labels) != IGNORED
+        return None
+
+    def takes(self, labels):
+        return self._kind(labels) != "single_label_classification" or labels.shape.rank == 1
+
+    def example(self):
+        logits = np.zeros((1, self.num_labels), "float32")
+        many = self.problem_type in ("regression", "multi_label_classification") or self.num_labels == 1
+        return (logits if many else np.zeros((1,), "int32")), logits
+
+    def count(self, labels, inputs):
+        real, targets = self.real(labels), self.targets(labels)
+        return ops.cast(ops.size(targets), "float32") if real is None else ops.sum(ops.cast(real, "float32"))
+
+    def total(self, outputs, labels):
+        kind, targets = self._kind(labels[self.labels]), self.targets(labels)
+        logits = ops.cast(outputs[self.logits], "float32")
+        if kind == "single_label_classification":
+            return ClassCrossEntropy(self.num_labels, self.logits, self.labels).total(outputs, labels)
+        if kind == "regression":
+            return ops.sum(ops.square(logits - targets))
+        return ops.sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits))
+
+    def check(self, inputs, labels):
+        given = self.given(labels)
+        kind = self._kind(given)
+        if kind == "single_label_classification":
+            return ClassCrossEntropy(self.num_labels, self.logits, self.labels).check(inputs, labels)
+        shape = (None, self.num_labels)
+        if kind == "regression" and self.num_labels == 1 and given.shape.rank == 1:
+            shape = (None,)
+        if not given.shape.is_compatible_with(shape):
+            raise ValueError(f"labels of a {kind} must have the shape [batch, {self.num_labels}], got {given.shape}")
+        checks = one_for_each_row(self.labels, given, inputs)
+        if kind == "multi_label_classification":
+            wrong = tf.reduce_any((given < 0) | (given > 1))
+            message = f"{self.labels} of a {kind} must be between 0 and 1"
+            checks += require(~wrong, message, tf.reduce_max(tf.abs(given)))
+        return checks
+
+    def _kind(self, labels) -> str:
+        if self.problem_type is not None:
+            return self.problem_type
+        if self.num_labels == 1:
+            return "regression"
+        return "single_label_classification" if labels.dtype.is_integer else "multi_label_classification"
+
+
+def one_for_each_row(name: str, labels, inputs: Mapping) -> list:
+    """Requires labels `[batch, ...]` for inputs `[batch, ...]`; see `tfheads.checks.require`."""
+    rows = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
+    if labels.shape.rank == 0:
+        raise ValueError(f"{name} must have one entry for each row, got a single number")
+    return same_shape(name, labels[:, 0] if labels.shape.rank == 2 else labels, rows, axes=1)
 
 
 def mean(totals, counts):

@@ -78,6 +78,11 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
         return () if self.head is None else tuple(self.head.criteria)
 
     @property
+    def accepted_inputs(self) -> tuple[str, ...]:
+        """The names of the inputs, without labels."""
+        return (*self.backbone.input_names, *getattr(self.head, "input_names", ()))
+
+    @property
     def vocab_size(self) -> int:
         """How many token ids there are."""
         return self.backbone.token_table.shape[0]
@@ -111,32 +116,47 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
     def call(self, inputs: Mapping, training=None, output_hidden_states: bool = False) -> ModelOutput:
         """The forward pass on tensors; see `__call__`."""
         inputs, labels = self.without_labels(inputs)
+        output, states = self.forward(inputs, training)
+        loss = self._loss(labels, inputs, output) if labels else None
+        return output_of({"loss": loss, **output, "hidden_states": states if output_hidden_states else None})
+
+    def forward(self, inputs: Mapping, training=None) -> tuple[dict, tuple]:
+        """What the head makes of inputs without labels, and the backbone's hidden states."""
         encoded = self.backbone(inputs, training=training)
         if self.head is None:
-            output = {"last_hidden_state": encoded["last_hidden_state"]}
-        else:
-            table = tf.convert_to_tensor(self.backbone.token_table)
-            output = self.head(encoded, token_table=table, inputs=inputs, training=training)
-        loss = self._loss(labels, output) if labels else None
-        states = encoded["hidden_states"] if output_hidden_states else None
-        return output_of({"loss": loss, **output, "hidden_states": states})
+            return {"last_hidden_state": encoded["last_hidden_state"]}, encoded["hidden_states"]
+        table = tf.convert_to_tensor(self.backbone.token_table)
+        output = self.head(encoded, token_table=table, inputs=inputs, training=training)
+        return output, encoded["hidden_states"]
 
     def without_labels(self, inputs: Mapping) -> tuple[dict, dict]:
         """The inputs of the backbone, and the labels that came with them."""
-        names = {name for criterion in self.criteria for name in criterion.label_names}
+        names = {criterion.labels for criterion in self.criteria}
         labels = {name: value for name, value in inputs.items() if name in names}
         return {name: value for name, value in inputs.items() if name not in names}, labels
 
+    def check_inputs(self, inputs: Mapping) -> list:
+        """Requires inputs without labels that the model can take; see `tfheads.backbones.check_inputs`."""
+        own = getattr(self.head, "input_names", ())
+        encoded = {name: value for name, value in inputs.items() if name not in own}
+        checks = check_inputs(self.backbone, encoded, self.vocab_size)
+        return checks if len(encoded) == len(inputs) else checks + self.head.check_inputs(inputs)
+
     def _checks(self, inputs) -> list:
         inputs, labels = self.without_labels(inputs)
-        checks = check_inputs(self.backbone, inputs, self.vocab_size)
-        for criterion in self.criteria if labels else ():
+        checks = self.check_inputs(inputs)
+        for criterion in self._criteria_of(labels):
             checks += criterion.check(inputs, labels)
         return checks
 
-    def _loss(self, labels, output):
-        totals = tf.stack([criterion.total(output, labels) for criterion in self.criteria])
-        return losses.mean(totals, tf.stack([criterion.count(labels) for criterion in self.criteria]))
+    def _criteria_of(self, labels) -> list:
+        """The losses for which there are labels."""
+        return [criterion for criterion in self.criteria if criterion.labels in labels]
+
+    def _loss(self, labels, inputs, output):
+        criteria = self._criteria_of(labels)
+        totals = tf.stack([criterion.total(output, labels) for criterion in criteria])
+        return losses.mean(totals, tf.stack([criterion.count(labels, inputs) for criterion in criteria]))
 
     def prepare_tf_dataset(
         self, dataset, batch_size: int = 8, shuffle: bool = True, tokenizer=None, **options
@@ -149,8 +169,10 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
         """
         from tfheads.data.batching import prepare_tf_dataset  # datasets takes a second to import
 
-        columns = self.backbone.input_names
-        return prepare_tf_dataset(dataset, batch_size, shuffle, tokenizer, columns=columns, **options)
+        labels = [criterion.labels for criterion in self.criteria]
+        labels += ["label", "label_ids"] if "labels" in labels else []
+        named = {"columns": self.accepted_inputs, "label_columns": labels}
+        return prepare_tf_dataset(dataset, batch_size, shuffle, tokenizer, **{**named, **options})
 
     def get_config(self) -> dict:
         policy = keras.saving.serialize_keras_object(self.dtype_policy)
@@ -223,3 +245,91 @@ class ForMaskedLM(TaskModel):
 
     auto_name, suffix = "AutoModelForMaskedLM", "ForMaskedLM"
     reports_perplexity = True
+
+
+@task("next-sentence-prediction")
+class ForNextSentencePrediction(TaskModel):
+    """Says whether the second text follows the first (0) or comes from elsewhere (1)."""
+
+    auto_name, suffix = "AutoModelForNextSentencePrediction", "ForNextSentencePrediction"
+
+
+@task("pre-training")
+class ForPreTraining(TaskModel):
+    """Trains on everything that the family was pre-trained on."""
+
+    auto_name, suffix = "AutoModelForPreTraining", "ForPreTraining"
+
+
+@task("sequence-classification")
+class ForSequenceClassification(TaskModel):
+    """A class, a number (`num_labels=1`) or a yes or no for each class, by `problem_type`, of a text or two."""
+
+    auto_name, suffix = "AutoModelForSequenceClassification", "ForSequenceClassification"
+
+
+@task("token-classification")
+class ForTokenClassification(TaskModel):
+    """A class for each token."""
+
+    auto_name, suffix = "AutoModelForTokenClassification", "ForTokenClassification"
+
+
+@task("question-answering")
+class ForQuestionAnswering(TaskModel):
+    """Where in a text the answer to a question starts and ends."""
+
+    auto_name, suffix = "AutoModelForQuestionAnswering", "ForQuestionAnswering"
+
+
+class WithChoices:
+    """Mixin of the models whose examples are several rows: inputs `[batch, choices, time]`."""
+
+    def forward(self, inputs: Mapping, training=None) -> tuple[dict, tuple]:
+        """Each choice is a row to the backbone and the head; their outputs get the axis of the choices again."""
+        output, states = super().forward(rows_of_choices(inputs), training)
+        shape = tf.shape(main_input(inputs))[:2]
+        return {name: _with_choices(value, shape) for name, value in output.items()}, states
+
+    def check_inputs(self, inputs: Mapping) -> list:
+        for name, value in inputs.items():
+            axes = 2 if name in getattr(self.head, "input_names", ()) else 4 if name == "inputs_embeds" else 3
+            if value.shape.rank not in (None, axes):
+                shape = "[batch, choices" + ", time" * (axes > 2) + ", hidden" * (axes > 3) + "]"
+                raise ValueError(f"{name} must have {axes} axes {shape}, got shape {value.shape}")
+        given = main_input(inputs).shape
+        for name, value in inputs.items():
+            if not value.shape[:2].is_compatible_with(given[:2]):
+                raise ValueError(f"{name} must have the rows and choices of the others {given[:2]}, got {value.shape}")
+        return super().check_inputs(rows_of_choices(inputs))
+
+
+def main_input(inputs: Mapping):
+    """The input that says how many rows there are."""
+    main = inputs.get("input_ids", inputs.get("inputs_embeds"))
+    if main is None:
+        raise ValueError(f"give input_ids or inputs_embeds, one of them; got {', '.join(inputs) or 'nothing'}")
+    return main
+
+
+def rows_of_choices(inputs: Mapping) -> dict:
+    """Inputs `[batch, choices, ...]` as `[batch * choices, ...]`."""
+    return {name: tf.reshape(value, tf.concat([[-1], tf.shape(value)[2:]], 0)) for name, value in inputs.items()}
+
+
+def _with_choices(value, shape):
+    return tf.reshape(value, tf.concat([shape, tf.shape(value)[1:]], 0))
+
+
+@task("multiple-choice")
+class ForMultipleChoice(WithChoices, TaskModel):
+    """The best of several texts; each is a row of its own, inputs `[batch, choices, time]`."""
+
+    auto_name, suffix = "AutoModelForMultipleChoice", "ForMultipleChoice"
+
+
+@task("double-heads")
+class DoubleHeadsModel(WithChoices, TaskModel):
+    """Predicts next tokens and picks the best of several texts, inputs `[batch, choices, time]`."""
+
+    auto_name, suffix = "AutoDoubleHeadsModel", "DoubleHeadsModel"

@@ -8,13 +8,11 @@ import functools
 from collections.abc import Callable, Mapping
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras.src.backend import set_keras_mask
 from keras.src.utils.tracking import no_automatic_dependency_tracking
 
 from tfheads import distribute, losses
-from tfheads.backbones import check_inputs
 from tfheads.checks import after, plain_errors
 from tfheads.inputs import as_arrays, as_tensor
 from tfheads.outputs import ModelOutput
@@ -154,7 +152,7 @@ class TaskTrainer:
         """
         inputs, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         inputs = dict(inputs) if isinstance(inputs, Mapping) else {"input_ids": inputs}
-        names = [name for criterion in self.criteria for name in criterion.label_names]
+        names = [criterion.labels for criterion in self.criteria]
         among_inputs = {name: inputs.pop(name) for name in names if name in inputs}
         inputs = {name: as_tensor(name, value) for name, value in inputs.items() if value is not None}
         if labels is None and among_inputs:
@@ -163,29 +161,37 @@ class TaskTrainer:
             labels = {names[0]: labels}
         if isinstance(labels, Mapping):
             labels = {name: as_tensor(name, value) for name, value in labels.items()}
-        checks = check_inputs(self.backbone, inputs, self.vocab_size)
+        checks = self.check_inputs(inputs)
         if not needs_labels:
             return after(checks, inputs), None, None
         if labels is None:
             raise ValueError(f"labels are missing: give (inputs, labels) or inputs with {(names or ['labels'])[0]!r}")
         if sample_weight is not None and self.has_own_loss:
             raise ValueError("sample_weight must be None with the model's own loss: compile with a Keras loss")
-        for criterion in self.criteria if self.has_own_loss or self._are_of_tokens(labels) else ():
+        for criterion in self.criteria if self.has_own_loss or self._are_own(labels) else ():
             checks += criterion.check(inputs, labels)
         return after(checks, (inputs, labels, sample_weight))
 
-    def _are_of_tokens(self, labels) -> bool:
+    def _are_own(self, labels) -> bool:
         """Whether labels given to a Keras loss are those that the model's own loss would take."""
-        one = labels.get(self.criteria[0].label_names[0]) if self.criteria and len(labels) == 1 else None
-        return one is not None and one.dtype.is_integer and one.shape.rank == 2
+        return (
+            bool(self.criteria)
+            and isinstance(labels, Mapping)
+            and set(labels) == {criterion.labels for criterion in self.criteria}
+            and all(criterion.takes(labels[criterion.labels]) for criterion in self.criteria)
+        )
 
-    def _as_logits_see(self, labels):
-        """Labels for a Keras loss or metric, and which of them are real; None if they are of another kind."""
-        if not self._are_of_tokens(labels):
-            return (next(iter(labels.values())) if isinstance(labels, Mapping) and len(labels) == 1 else labels), None
-        targets = self.criteria[0].targets(labels)
-        real = targets != losses.IGNORED
-        return tf.where(real, targets, 0), real
+    def _as_keras_sees(self, labels, output) -> list[tuple]:
+        """For Keras' losses and metrics: name of the labels, targets, logits, and which targets are real or None."""
+        if not self._are_own(labels):
+            single = isinstance(labels, Mapping) and len(labels) == 1
+            return [("labels", next(iter(labels.values())) if single else labels, output["logits"], None)]
+        found = []
+        for criterion in self.criteria:
+            targets, real = criterion.targets(labels), criterion.real(labels)
+            targets = targets if real is None else tf.where(real, targets, 0)
+            found.append((criterion.labels, targets, output[criterion.logits], real))
+        return found
 
     def get_metrics_result(self) -> dict:
         logs = super().get_metrics_result()
@@ -220,27 +226,28 @@ class TaskTrainer:
     def _for_metrics(self, output):
         """The outputs that leave the compiled function: none unless a metric wants them, they may be large."""
         wanted = self._compile_metrics is not None or not self.has_own_loss
-        return {"logits": output["logits"]} if wanted else {}
+        names = {criterion.logits for criterion in self.criteria} or {"logits"}
+        return {name: value for name, value in output.items() if wanted and name in names}
 
     def _totals(self, inputs, labels, sample_weight, output, training):
         """The loss totals, a float32 vector with an entry for each criterion."""
         if self.has_own_loss:
             return tf.stack([criterion.total(output, labels) for criterion in self.criteria])
-        targets, real = self._as_logits_see(labels)
-        logits = output["logits"]
-        if real is not None:
-            logits = tf.identity(logits)
-            set_keras_mask(logits, real)  # Keras' losses are means over what the mask leaves
-            sample_weight = None if sample_weight is None else _for_tokens(sample_weight)
-        loss = self.compute_loss(inputs, targets, logits, sample_weight, training=training)
+        targets, predicted = {}, {}
+        for name, targets[name], logits, real in self._as_keras_sees(labels, output):
+            predicted[name] = tf.identity(logits)
+            if real is not None:
+                set_keras_mask(predicted[name], real)  # Keras' losses are means over what the mask leaves
+                sample_weight = None if sample_weight is None else _like(sample_weight, real)
+        loss = self.compute_loss(inputs, _alone(targets), _alone(predicted), sample_weight, training=training)
         return tf.cast(loss, "float32")[None] * self._counts(inputs, labels, sample_weight)
 
     def _counts(self, inputs, labels, sample_weight):
         """How many labels the totals are over, a float32 vector with an entry for each criterion."""
         if self.has_own_loss:
-            return tf.stack([criterion.count(labels) for criterion in self.criteria])
-        if self._are_of_tokens(labels):
-            return self.criteria[0].count(labels)[None]
+            return tf.stack([criterion.count(labels, inputs) for criterion in self.criteria])
+        if len(self.criteria) == 1 and self._are_own(labels):
+            return self.criteria[0].count(labels, inputs)[None]
         return tf.cast(tf.shape(keras.tree.flatten(inputs)[0])[:1], "float32")
 
     def _track(self, totals, counts):
@@ -252,13 +259,15 @@ class TaskTrainer:
 
     def _update_metrics(self, labels, output, sample_weight):
         if self._compile_metrics is not None:
-            predicted = output["logits"]
-            labels, real = self._as_logits_see(labels)
-            if real is not None:  # Keras gives no weights to plain metrics, so they see the real tokens alone
-                weights = None if sample_weight is None else tf.broadcast_to(_for_tokens(sample_weight), tf.shape(real))
-                sample_weight = None if weights is None else weights[real]
-                labels, predicted = labels[real], predicted[real]
-            self._compile_metrics.update_state(labels, predicted, sample_weight=sample_weight)
+            targets, predicted = {}, {}
+            for name, targets[name], predicted[name], real in self._as_keras_sees(labels, output):
+                if real is None:
+                    continue
+                # Keras gives no weights to plain metrics, so they see what is real alone
+                targets[name], predicted[name] = targets[name][real], predicted[name][real]
+                if sample_weight is not None:
+                    sample_weight = tf.broadcast_to(_like(sample_weight, real), tf.shape(real))[real]
+            self._compile_metrics.update_state(_alone(targets), _alone(predicted), sample_weight=sample_weight)
         return self.get_metrics_result()
 
     def _symbolic_build(self, iterator=None, data_batch=None):
@@ -270,16 +279,23 @@ class TaskTrainer:
             if self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
             if self.has_own_loss and self._compile_metrics is not None and not self._compile_metrics.built:
-                logits = np.zeros((1, self.criteria[0].num_classes), "float32")
-                self._compile_metrics.build(np.zeros((1,), "int32"), logits)
+                examples = {criterion.labels: criterion.example() for criterion in self.criteria}
+                targets = {name: target for name, (target, _) in examples.items()}
+                predicted = {name: logits for name, (_, logits) in examples.items()}
+                self._compile_metrics.build(_alone(targets), _alone(predicted))
 
     _maybe_symbolic_build = _symbolic_build
 
 
-def _for_tokens(sample_weight) -> tf.Tensor:
-    """Weights of rows `[batch]` or tokens `[batch, time]`, to be multiplied with values of tokens."""
+def _like(sample_weight, values) -> tf.Tensor:
+    """Weights of rows `[batch]` or tokens `[batch, time]`, with as many axes as the values that they weigh."""
     weight = tf.cast(sample_weight, "float32")
-    return weight[:, None] if weight.shape.rank == 1 else weight
+    return tf.reshape(weight, tf.concat([tf.shape(weight), [1] * (values.shape.rank - weight.shape.rank)], 0))
+
+
+def _alone(entries: dict):
+    """The only entry, or all of them by name."""
+    return next(iter(entries.values())) if len(entries) == 1 else entries
 
 
 def _divided(batch, parts: int) -> list:

@@ -34,19 +34,25 @@ class LoadPlan:
 
     Attributes:
         bindings: which tensors become which variables, by the checkpoint's own names.
-        new: variables of a head that the checkpoint lacks.
+        new: what the checkpoint lacks of the head, by the names that it would have.
         dropped: tensors of a head that the model lacks.
         copies: tensors that only repeat another one, with that one's name.
     """
 
     bindings: tuple[Binding, ...]
-    new: tuple[keras.Variable, ...]
+    new: tuple[Binding, ...]
     dropped: tuple[str, ...]
     copies: tuple[tuple[str, str], ...]
 
 
-def plan_loading(model, tensors: Tensors) -> LoadPlan:
+def plan_loading(model, tensors: Tensors, ignore_mismatched_sizes: bool = False) -> LoadPlan:
     """Accounts for every tensor and every variable before anything is changed.
+
+    Args:
+        model: whose variables are to be filled.
+        tensors: of the checkpoint.
+        ignore_mismatched_sizes: whether a section of the head of another size, such as a classifier of other classes,
+            counts as one that the checkpoint lacks.
 
     Raises:
         ValueError: a tensor is missing, unexpected or of the wrong shape; names it.
@@ -59,19 +65,26 @@ def plan_loading(model, tensors: Tensors) -> LoadPlan:
     for name, source in copies.items():
         if name in actual and source not in actual:
             actual[source] = actual.pop(name)
-    head = set() if model.head is None else {id(variable) for variable in model.head.variables}
-    found, new, missing = [], [], []
-    for binding in table.bindings(model, base):
+    found, new, missing, bindings = [], [], [], table.bindings(model, base)
+    resized = {
+        binding.section
+        for binding in bindings
+        if ignore_mismatched_sizes and binding.section is not None and _misshapen(binding, actual, tensors)
+    }
+    for binding in bindings:
         absent = [name for name in binding.names if name not in actual]
-        if not absent:
+        if binding.section in resized:
+            new.append(binding)
+        elif not absent:
             found.append(binding)
-        elif all(id(variable) in head for variable in binding.variables):
+        elif binding.section is not None:
             new.append(binding)
         else:
             missing += absent
-    if any(id(binding.variables[0]) in head for binding in found):  # half of a head is no new head
-        missing += [name for binding in new for name in binding.names if name not in actual]
-    used = {name for binding in found for name in binding.names}
+    sections = {binding.section for binding in found}
+    for binding in new:  # half of a section is no new section
+        missing += [name for name in binding.names if name not in actual and binding.section in sections]
+    used = {name for binding in (*found, *new) for name in binding.names}
     left = sorted(name for name in actual if name not in used | set(copies) and not table.is_ignored(name))
     heads = tuple(f"{module}." for module in table.head_modules(base))
     dropped = [name for name in left if name.startswith(heads)]
@@ -86,7 +99,7 @@ def plan_loading(model, tensors: Tensors) -> LoadPlan:
     copies = {name: source for name, source in copies.items() if name in table.copies and name in actual}
     return LoadPlan(
         tuple(found),
-        tuple(variable for binding in new for variable in binding.variables),
+        tuple(new),
         tuple(actual[name] for name in dropped),
         tuple(
             (actual[name], actual[source]) for name, source in copies.items() if name in set(table.copies) & set(actual)
@@ -94,13 +107,13 @@ def plan_loading(model, tensors: Tensors) -> LoadPlan:
     )
 
 
-def load(model, tensors: Tensors, seed: int | None = None) -> LoadPlan:
-    """Fills a model's variables from a checkpoint, and draws a head that the checkpoint lacks.
+def load(model, tensors: Tensors, seed: int | None = None, ignore_mismatched_sizes: bool = False) -> LoadPlan:
+    """Fills a model's variables from a checkpoint, and draws what it lacks of the head; see `plan_loading`.
 
     Raises:
         ValueError: the checkpoint does not fit, or a copy of a tied tensor differs from it.
     """
-    plan = plan_loading(model, tensors)
+    plan = plan_loading(model, tensors, ignore_mismatched_sizes)
     for name, source in plan.copies:
         if not _equal(tensors, name, source):
             raise ValueError(
@@ -109,7 +122,7 @@ def load(model, tensors: Tensors, seed: int | None = None) -> LoadPlan:
     for binding in plan.bindings:
         _fill(binding, tensors)
     if plan.new:
-        initialise(model, seed=seed, only=plan.new)
+        initialise(model, seed=seed, only=[variable for binding in plan.new for variable in binding.variables])
     return plan
 
 
@@ -143,10 +156,22 @@ def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 
 def _check_shapes(bindings: Iterable[Binding], tensors: Tensors) -> None:
     for binding in bindings:
-        values = [np.broadcast_to(np.float32(0), variable.shape) for variable in binding.variables]
-        for name, expected in zip(binding.names, binding.operation.to_tensors(values), strict=True):
-            if tuple(tensors.shape(name)) != expected.shape:
-                raise ValueError(f"{name} has the shape {tuple(tensors.shape(name))}, the config says {expected.shape}")
+        for name, expected in zip(binding.names, _expected_shapes(binding), strict=True):
+            if tuple(tensors.shape(name)) != expected:
+                raise ValueError(f"{name} has the shape {tuple(tensors.shape(name))}, the config says {expected}")
+
+
+def _misshapen(binding: Binding, actual: dict[str, str], tensors: Tensors) -> bool:
+    """Whether the checkpoint has one of a binding's tensors in another shape."""
+    return any(
+        name in actual and tuple(tensors.shape(actual[name])) != expected
+        for name, expected in zip(binding.names, _expected_shapes(binding), strict=True)
+    )
+
+
+def _expected_shapes(binding: Binding) -> list[tuple[int, ...]]:
+    values = [np.broadcast_to(np.float32(0), variable.shape) for variable in binding.variables]
+    return [tensor.shape for tensor in binding.operation.to_tensors(values)]
 
 
 def _equal(tensors: Tensors, name: str, source: str) -> bool:

@@ -38,6 +38,7 @@ class Pretrained:
         cache_dir: str | None = None,
         local_files_only: bool = False,
         force_download: bool = False,
+        ignore_mismatched_sizes: bool = False,
         **overrides,
     ):
         """Loads a checkpoint in Hugging Face's format.
@@ -49,6 +50,8 @@ class Pretrained:
             config: used in place of the checkpoint's config.json; it is not changed.
             seed: for the weights of a head that the checkpoint lacks.
             revision, token, cache_dir, local_files_only, force_download: as in huggingface_hub.
+            ignore_mismatched_sizes: whether a head of other classes than the config says is left out and a new one
+                drawn, instead of an error.
             overrides: config values to replace, such as `num_labels=3` or `id2label={...}`; `from_pt`, which old
                 scripts give, changes nothing.
 
@@ -73,7 +76,7 @@ class Pretrained:
             policy = stored_dtype(tensors) if dtype == "auto" else dtype
             with weights_follow():
                 model = named(config, dtype=policy)
-            plan = load(model, tensors, seed=seed)
+            plan = load(model, tensors, seed=seed, ignore_mismatched_sizes=ignore_mismatched_sizes)
         if Path(directory, "generation_config.json").is_file():
             model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
         _report(model, plan)
@@ -160,6 +163,7 @@ def _report(model, plan: LoadPlan) -> None:
     """Says once which head is new or left out."""
     name = type(model).__name__
     if plan.new:
-        logger.warning("%s: the checkpoint has no head for this task, so the head is new and must be trained", name)
+        new = ", ".join(tensor for binding in plan.new for tensor in binding.names)
+        logger.warning("%s: the checkpoint lacks weights of the head, which are new and must be trained: %s", name, new)
     elif plan.dropped:
         logger.info("%s: left out %d tensors of the checkpoint's other heads", name, len(plan.dropped))

@@ -7,7 +7,7 @@ the layer's type; a rule object in place of a name says when the layout differs.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import keras
 
@@ -18,11 +18,20 @@ from tfheads.layers.norms import LayerNorm, RMSNorm
 
 @dataclass(frozen=True)
 class Binding:
-    """Checkpoint tensors and the variables that they become."""
+    """Checkpoint tensors and the variables that they become.
+
+    Attributes:
+        names: of the tensors.
+        variables: of the model.
+        operation: between the two.
+        section: number of the part of the head that they belong to; None for the backbone. A checkpoint has a section
+            whole or not at all.
+    """
 
     names: tuple[str, ...]
     variables: tuple[keras.Variable, ...]
     operation: Operation
+    section: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,8 @@ class Table:
 
     Attributes:
         backbone: rules for the backbone; checkpoint names are below the family's prefix.
-        heads: for each task rules for the head; `{base}` stands for the prefix.
+        heads: for each task rules for the head, or several sets of rules if checkpoints may have one part of the head
+            and lack another (a pooler, but no classifier); `{base}` stands for the prefix.
         copies: tensors that repeat another one: one of the two may be absent; a copy is not written.
         echoes: tensors that transformers writes and never uses, each written like the one given.
         others: modules of heads that transformers has for the family and tfheads has no rule for.
@@ -95,7 +105,7 @@ class Table:
     """
 
     backbone: Rules
-    heads: Mapping[str, Rules] = field(default_factory=dict)
+    heads: Mapping[str, "Rules | tuple[Rules, ...]"] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
     echoes: Mapping[str, str] = field(default_factory=dict)
     others: tuple[str, ...] = ()
@@ -111,28 +121,37 @@ class Table:
         Raises:
             ValueError: a variable is bound twice or not at all, or a rule's path is spelled wrong.
         """
-        rules = {f"backbone.{path}": ("{base}", rule) for path, rule in expanded(self.backbone)}
-        for path, rule in expanded(self.heads.get(model.task, {})):
-            rules[f"head.{path}".rstrip(".")] = ("", rule)
-        compiled = [(_pattern(path), prefix, rule) for path, (prefix, rule) in rules.items()]
+        rules = [(f"backbone.{path}", "{base}", rule, None) for path, rule in expanded(self.backbone)]
+        for section, own in enumerate(_sections(self.heads.get(model.task, {}))):
+            rules += [(f"head.{path}".rstrip("."), "", rule, section) for path, rule in expanded(own)]
+        compiled = [(_pattern(path), *rest) for path, *rest in rules]
         found = []
         for path, layer in layers_by_path(model):
-            for pattern, prefix, rule in compiled:
+            for pattern, prefix, rule, section in compiled:
                 match = pattern.fullmatch(path)
                 if match:
                     name = (prefix + rule.name).replace("{base}", base).format(**match.groupdict())
-                    found.extend(rule.bindings(layer, name))
+                    found.extend(replace(binding, section=section) for binding in rule.bindings(layer, name))
         _check_total(model, found)
         return found
 
     def head_modules(self, base: str) -> set[str]:
         """The checkpoint modules of all of the family's heads."""
-        rules = [rule for rules in self.heads.values() for _, rule in expanded(rules)]
+        rules = [rule for rules in self.heads.values() for section in _sections(rules) for _, rule in expanded(section)]
         return {rule.name.replace("{base}", base) for rule in rules} | set(self.others)
 
     def is_ignored(self, name: str) -> bool:
         """Whether a checkpoint tensor holds no weights."""
         return any(re.search(pattern, name) for pattern in self.ignored)
+
+
+def within(path: str, rules: Rules) -> Rules:
+    """The rules of a layer as rules of the one that holds it at `path`."""
+    return {f"{path}.{inner}".rstrip("."): rule for inner, rule in rules.items()}
+
+
+def _sections(rules: "Rules | tuple[Rules, ...]") -> tuple[Rules, ...]:
+    return rules if isinstance(rules, tuple) else (rules,)
 
 
 def _pattern(path: str) -> re.Pattern:

@@ -3,8 +3,16 @@
 from functools import partial
 
 from tfheads.backbones import Backbone
-from tfheads.checkpoints.tables import Bias, Table
-from tfheads.heads import FirstTokenPooler, LanguageModelHead
+from tfheads.checkpoints.tables import Bias, Table, within
+from tfheads.heads import (
+    ClassificationHead,
+    DensePooler,
+    FirstToken,
+    LanguageModelHead,
+    PooledModelHead,
+    PreTrainingHead,
+    standard_heads,
+)
 from tfheads.layers import Attention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings
 from tfheads.registry import family
 
@@ -22,6 +30,16 @@ def language_model_head(config, causal: bool) -> LanguageModelHead:
     )
 
 
+def pooler(config) -> DensePooler:
+    """BERT's pooler: the first token's value, through a projection and tanh."""
+    return DensePooler(FirstToken(), config.hidden_size)
+
+
+def classifier_dropout(config) -> float:
+    """The rate in front of a classifier."""
+    return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+
+
 @family("bert")
 class Bert(Backbone):
     """BERT's encoder, causal with `is_decoder`; reference: `transformers.BertModel`."""
@@ -37,9 +55,16 @@ class Bert(Backbone):
     )
     inert = {"classifier_dropout": "read by the classification heads"}
     heads = {
-        "base": lambda config: FirstTokenPooler(config.hidden_size),
+        **standard_heads(pooler, classifier_dropout),
+        "base": lambda config: PooledModelHead(pooler(config)),
         "causal-lm": partial(language_model_head, causal=True),
         "masked-lm": partial(language_model_head, causal=False),
+        "pre-training": lambda config: PreTrainingHead(
+            language_model_head(config, causal=False), pooler(config), config.hidden_size
+        ),
+        "next-sentence-prediction": lambda config: ClassificationHead(
+            pooler(config), config.hidden_size, 2, "single_label_classification"
+        ),
     }
     reference = "Devlin et al. 2018, transformers.BertModel"
 
@@ -85,6 +110,9 @@ class Bert(Backbone):
             "decoder": "cls.predictions.decoder",
             "": Bias("cls.predictions"),
         }
+        pooler = {"pooler.dense": "{base}pooler.dense"}
+        classifier = {"classifier": "classifier"}
+        next_sentence = {"classifier": "cls.seq_relationship"}
         copies = {
             "cls.predictions.decoder.weight": "{base}embeddings.word_embeddings.weight",
             "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -103,12 +131,17 @@ class Bert(Backbone):
                 block + "feed_forward_norm": theirs + "output.LayerNorm",
             },
             heads={
-                "base": {"pooler": "{base}pooler.dense"},
+                "base": pooler,
                 "causal-lm": language_model,
                 "masked-lm": language_model,
+                "pre-training": (within("language_model", language_model), pooler, next_sentence),
+                "next-sentence-prediction": (pooler, next_sentence),
+                "sequence-classification": (pooler, classifier),
+                "multiple-choice": (pooler, classifier),
+                "token-classification": classifier,
+                "question-answering": {"classifier": "qa_outputs"},
             },
             copies=copies if config.tie_word_embeddings else {},
             echoes={} if config.tie_word_embeddings else {"cls.predictions.bias": "cls.predictions.decoder.bias"},
-            others=("cls.seq_relationship",),
             ignored=(r"embeddings\.position_ids$",),
         )

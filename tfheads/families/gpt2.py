@@ -3,23 +3,30 @@
 from functools import partial
 
 from tfheads.backbones import Backbone
-from tfheads.checkpoints.tables import Conv1D, FusedConv1D, Table
-from tfheads.heads import LanguageModelHead
-from tfheads.layers import Attention, FeedForward, LayerNorm, PreNormBlock, Stack, TextEmbeddings, part
+from tfheads.checkpoints.tables import Conv1D, FusedConv1D, Table, within
+from tfheads.heads import (
+    DoubleHead,
+    LanguageModelHead,
+    LastToken,
+    TokenClassificationHead,
+    sequence_summary,
+    standard_heads,
+)
+from tfheads.layers import Attention, FeedForward, LayerNorm, PreNormBlock, Stack, TokenTypesAreTokens
 from tfheads.registry import family
 
 
-@part
-class TokenTypesAreTokens(TextEmbeddings):
-    """Text embeddings whose segment types are rows of the token table, and absent unless given."""
+def language_model_head(config) -> LanguageModelHead:
+    """The output table alone."""
+    return LanguageModelHead(config.hidden_size, config.vocab_size, tied=config.tie_word_embeddings, causal=True)
 
-    @property
-    def type_limit(self):
-        return self.vocab_size
 
-    def type_vectors(self, inputs, x):
-        types = inputs.get("token_type_ids")
-        return x if types is None else x + self.token(types)
+def token_dropout(config) -> float:
+    """The rate in front of the classifier of tokens, for which GPT-2's config has two optional keys."""
+    for name in ("classifier_dropout", "hidden_dropout"):
+        if getattr(config, name, None) is not None:
+            return getattr(config, name)
+    return 0.1
 
 
 @family("gpt2")
@@ -49,9 +56,12 @@ class GPT2(Backbone):
         ),
     }
     heads = {
+        **standard_heads(lambda config: LastToken(config.pad_token_id), lambda config: 0.0, use_bias=False),
         "base": None,
-        "causal-lm": lambda config: LanguageModelHead(
-            config.hidden_size, config.vocab_size, tied=config.tie_word_embeddings, causal=True
+        "causal-lm": language_model_head,
+        "double-heads": lambda config: DoubleHead(language_model_head(config), sequence_summary(config)),
+        "token-classification": lambda config: TokenClassificationHead(
+            config.hidden_size, config.num_labels, token_dropout(config)
         ),
     }
     reference = "Radford et al. 2019, transformers.GPT2Model"
@@ -89,6 +99,7 @@ class GPT2(Backbone):
     @staticmethod
     def table(config):
         block, theirs = "stack.blocks.{i}.", "h.{i}."
+        language_model = {"decoder": "lm_head"}
         return Table(
             backbone={
                 "embeddings.{token,position}": "{wte,wpe}",
@@ -102,7 +113,17 @@ class GPT2(Backbone):
                 block + "feed_forward.down": Conv1D(theirs + "mlp.c_proj"),
                 "stack.final_norm": "ln_f",
             },
-            heads={"causal-lm": {"decoder": "lm_head"}},
+            heads={
+                "causal-lm": language_model,
+                "double-heads": (
+                    within("language_model", language_model),
+                    {"summary.summary": "multiple_choice_head.summary"},
+                ),
+                "sequence-classification": {"classifier": "score"},
+                "multiple-choice": {"classifier": "score"},
+                "token-classification": {"classifier": "classifier"},
+                "question-answering": {"classifier": "qa_outputs"},
+            },
             copies={"lm_head.weight": "{base}wte.weight"} if config.tie_word_embeddings else {},
             ignored=(r"attn\.(bias|masked_bias)$",),
         )

@@ -1,6 +1,28 @@
 """Heads: layers `(backbone output, token table, inputs) -> dict`, with the criteria they are trained on."""
 
+from tfheads.heads.classification import ChoiceHead, ClassificationHead
+from tfheads.heads.joined import DoubleHead, PreTrainingHead
 from tfheads.heads.language import LanguageModelHead
-from tfheads.heads.pooling import FirstTokenPooler
+from tfheads.heads.pooling import ChosenToken, DensePooler, FirstToken, LastToken, MeanToken, PooledModelHead
+from tfheads.heads.standard import standard_heads
+from tfheads.heads.summary import SequenceSummary, sequence_summary
+from tfheads.heads.tokens import QuestionAnsweringHead, TokenClassificationHead
 
-__all__ = ["FirstTokenPooler", "LanguageModelHead"]
+__all__ = [
+    "ChoiceHead",
+    "ChosenToken",
+    "ClassificationHead",
+    "DensePooler",
+    "DoubleHead",
+    "FirstToken",
+    "LanguageModelHead",
+    "LastToken",
+    "MeanToken",
+    "PooledModelHead",
+    "PreTrainingHead",
+    "QuestionAnsweringHead",
+    "SequenceSummary",
+    "TokenClassificationHead",
+    "sequence_summary",
+    "standard_heads",
+]

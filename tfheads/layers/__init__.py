@@ -3,7 +3,7 @@
 from tfheads.layers.activations import ACTIVATIONS, activation
 from tfheads.layers.alibi import LinearPositionBias
 from tfheads.layers.attentions import Attention
-from tfheads.layers.embeddings import TextEmbeddings
+from tfheads.layers.embeddings import TextEmbeddings, TokenTypesAreTokens
 from tfheads.layers.feed_forwards import FeedForward, GatedFeedForward
 from tfheads.layers.norms import LayerNorm, PlainLayerNorm, RMSNorm
 from tfheads.layers.part import Part, part
@@ -30,6 +30,7 @@ __all__ = [
     "RotaryPositions",
     "Stack",
     "TextEmbeddings",
+    "TokenTypesAreTokens",
     "activation",
     "part",
     "rotary_positions",

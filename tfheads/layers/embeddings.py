@@ -74,3 +74,16 @@ class TextEmbeddings(Part):
             return x
         types = inputs.get("token_type_ids")
         return x + self.token_type(ops.zeros(ops.shape(x)[:2], "int32") if types is None else types)
+
+
+@part
+class TokenTypesAreTokens(TextEmbeddings):
+    """Text embeddings whose segment types are rows of the token table, and absent unless given."""
+
+    @property
+    def type_limit(self):
+        return self.vocab_size
+
+    def type_vectors(self, inputs, x):
+        types = inputs.get("token_type_ids")
+        return x if types is None else x + self.token(types)
