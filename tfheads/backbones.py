@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
 import transformers
 from keras import ops
@@ -160,6 +161,10 @@ class Architecture:
     def initial_deviation(self, path: str) -> float:
         """The standard deviation of a new weight; `path` is its layer's attribute path."""
         return getattr(self.config, "initializer_range", 0.02) * self.initial_scale(path)
+
+    def initial_value(self, path: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        """What a new weight starts from; None for random numbers. `path` is its layer's attribute path."""
+        return None
 
     def check_config(self, reader: "ConfigReader") -> None:
         """Raises for a key that is set and not honoured.

@@ -13,7 +13,7 @@ from tfheads.checkpoints.attribute_walk import layers_by_path
 def initialise(model: keras.Model, seed: int | None = None, only: Collection[keras.Variable] | None = None) -> None:
     """Draws kernels and tables from a normal distribution as wide as the config's `initializer_range`.
 
-    Biases and norms keep the values that they were made with.
+    Those for which the family has initial values get these; biases and norms keep what they were made with.
 
     Args:
         model: a task model.
@@ -26,9 +26,11 @@ def initialise(model: keras.Model, seed: int | None = None, only: Collection[ker
         variable = _drawn(layer)
         if variable is None or (wanted is not None and id(variable) not in wanted):
             continue
-        generator = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(path.encode())]))
-        values = generator.standard_normal(variable.shape, dtype="float32")
-        values *= model.backbone.initial_deviation(path)
+        values = model.backbone.initial_value(path, variable.shape)
+        if values is None:
+            generator = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(path.encode())]))
+            values = generator.standard_normal(variable.shape, dtype="float32")
+            values *= model.backbone.initial_deviation(path)
         variable.assign(values)
 
 
