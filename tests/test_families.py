@@ -77,8 +77,7 @@ def worst_difference(output, record: dict) -> float:
     differences = [
         reference.difference(output[name].numpy(), stored, mask) for name, stored in record["outputs"].items()
     ]
-    if "loss" in record:
-        differences.append(abs(float(output.loss) - record["loss"]))
+    differences += [abs(float(output[name]) - record[name]) for name in ("loss", "mc_loss") if name in record]
     return max(differences)
 
 
@@ -133,7 +132,8 @@ def test_every_trainable_variable_gets_the_reference_gradient(name):
     inputs = arrays(record["forward"][record["gradients"]["inputs"]]["inputs"])
     variables = {id(v): v.value for v in checkpoint_variables(model)}
     with tf.GradientTape() as tape:
-        loss = model(**inputs).loss
+        output = model(**inputs)
+        loss = output.loss + output.get("mc_loss", 0.0)
     gradients = dict(zip(variables, tape.gradient(loss, list(variables.values())), strict=True))
     prefix = "" if model.task == "base" else f"{model.family.checkpoint_prefix}."
     expected = record["gradients"]["sums_of_squares"]

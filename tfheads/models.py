@@ -117,8 +117,8 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
         """The forward pass on tensors; see `__call__`."""
         inputs, labels = self.without_labels(inputs)
         output, states = self.forward(inputs, training)
-        loss = self._loss(labels, inputs, output) if labels else None
-        return output_of({"loss": loss, **output, "hidden_states": states if output_hidden_states else None})
+        found = self.losses_of(labels, inputs, output) if labels else {}
+        return output_of({**found, **output, "hidden_states": states if output_hidden_states else None})
 
     def forward(self, inputs: Mapping, training=None) -> tuple[dict, tuple]:
         """What the head makes of inputs without labels, and the backbone's hidden states."""
@@ -153,10 +153,11 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
         """The losses for which there are labels."""
         return [criterion for criterion in self.criteria if criterion.labels in labels]
 
-    def _loss(self, labels, inputs, output):
+    def losses_of(self, labels: Mapping, inputs: Mapping, output: Mapping) -> dict:
+        """`loss`, the sum of the head's losses for which there are labels."""
         criteria = self._criteria_of(labels)
         totals = tf.stack([criterion.total(output, labels) for criterion in criteria])
-        return losses.mean(totals, tf.stack([criterion.count(labels, inputs) for criterion in criteria]))
+        return {"loss": losses.mean(totals, tf.stack([criterion.count(labels, inputs) for criterion in criteria]))}
 
     def prepare_tf_dataset(
         self, dataset, batch_size: int = 8, shuffle: bool = True, tokenizer=None, **options
@@ -330,6 +331,17 @@ class ForMultipleChoice(WithChoices, TaskModel):
 
 @task("double-heads")
 class DoubleHeadsModel(WithChoices, TaskModel):
-    """Predicts next tokens and picks the best of several texts, inputs `[batch, choices, time]`."""
+    """Predicts next tokens and picks the best of several texts, inputs `[batch, choices, time]`.
+
+    Called with labels it gives `loss` of the tokens and `mc_loss` of the choice apart, as transformers does; `fit`
+    trains on their sum.
+    """
 
     auto_name, suffix = "AutoDoubleHeadsModel", "DoubleHeadsModel"
+
+    def losses_of(self, labels, inputs, output):
+        names = {"labels": "loss", "mc_labels": "mc_loss"}
+        found = {}
+        for label in names.keys() & labels.keys():
+            found[names[label]] = super().losses_of({label: labels[label]}, inputs, output)["loss"]
+        return dict(sorted(found.items()))
