@@ -8,6 +8,7 @@ from tfheads.heads import (
     DoubleHead,
     LanguageModelHead,
     LastToken,
+    QuestionAnsweringHead,
     TokenClassificationHead,
     sequence_summary,
     standard_heads,
@@ -19,6 +20,13 @@ from tfheads.registry import family
 def language_model_head(config) -> LanguageModelHead:
     """The output table alone."""
     return LanguageModelHead(config.hidden_size, config.vocab_size, tied=config.tie_word_embeddings, causal=True)
+
+
+def double_head(config) -> DoubleHead:
+    """The language model, and the logit of the token that `mc_token_ids` names."""
+    if config.summary_type != "cls_index":  # transformers takes the others along the axis of the choices
+        raise ValueError(f"summary_type must be 'cls_index' for double heads, got {config.summary_type!r}")
+    return DoubleHead(language_model_head(config), sequence_summary(config))
 
 
 def token_dropout(config) -> float:
@@ -59,7 +67,8 @@ class GPT2(Backbone):
         **standard_heads(lambda config: LastToken(config.pad_token_id), lambda config: 0.0, use_bias=False),
         "base": None,
         "causal-lm": language_model_head,
-        "double-heads": lambda config: DoubleHead(language_model_head(config), sequence_summary(config)),
+        "double-heads": double_head,
+        "question-answering": lambda config: QuestionAnsweringHead(config.hidden_size),
         "token-classification": lambda config: TokenClassificationHead(
             config.hidden_size, config.num_labels, token_dropout(config)
         ),
