@@ -17,16 +17,22 @@ from tfheads.layers import Attention, FeedForward, LayerNorm, PostNormBlock, Sta
 from tfheads.registry import family
 
 
-def language_model_head(config, causal: bool) -> LanguageModelHead:
-    """BERT's language-model head: a projection, then the output table with a bias."""
+def language_model_head(
+    config, causal: bool = False, activation: str | None = None, width: int | None = None
+) -> LanguageModelHead:
+    """BERT's language-model head: a projection, then the output table with a bias.
+
+    Relatives have another activation than the stack's, or a projection to the width of narrow embeddings.
+    """
     return LanguageModelHead(
         config.hidden_size,
         config.vocab_size,
         tied=config.tie_word_embeddings,
         use_bias=True,
         causal=causal,
-        activation=config.hidden_act,
-        norm=LayerNorm(config.hidden_size, config.layer_norm_eps),
+        activation=activation or config.hidden_act,
+        norm=LayerNorm(width or config.hidden_size, config.layer_norm_eps),
+        transform_size=width,
     )
 
 
@@ -58,10 +64,8 @@ class Bert(Backbone):
         **standard_heads(pooler, classifier_dropout),
         "base": lambda config: PooledModelHead(pooler(config)),
         "causal-lm": partial(language_model_head, causal=True),
-        "masked-lm": partial(language_model_head, causal=False),
-        "pre-training": lambda config: PreTrainingHead(
-            language_model_head(config, causal=False), pooler(config), config.hidden_size
-        ),
+        "masked-lm": language_model_head,
+        "pre-training": lambda config: PreTrainingHead(language_model_head(config), pooler(config), config.hidden_size),
         "next-sentence-prediction": lambda config: ClassificationHead(
             pooler(config), config.hidden_size, 2, "single_label_classification"
         ),
