@@ -81,7 +81,6 @@ class Bert(Backbone):
             num_types=config.type_vocab_size,
             norm=LayerNorm(config.hidden_size, config.layer_norm_eps),
             dropout=config.hidden_dropout_prob,
-            padding_token=config.pad_token_id,
         )
 
     @staticmethod

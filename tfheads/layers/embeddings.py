@@ -20,8 +20,6 @@ class TextEmbeddings(Part):
         norm: a normalisation layer or None.
         dropout: rate on the result.
         projection: a layer from `hidden_size` to the width of the stack, after all others, or None (Lan et al. 2019).
-        padding_token: the token whose row look-ups do not train, PyTorch's `padding_idx`; None for none.
-        padding_position: the same for the position table.
     """
 
     def __init__(
@@ -34,15 +32,12 @@ class TextEmbeddings(Part):
         norm: keras.layers.Layer | None = None,
         dropout: float = 0.0,
         projection: keras.layers.Layer | None = None,
-        padding_token: int | None = None,
-        padding_position: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.vocab_size, self.hidden_size = vocab_size, hidden_size
         self.num_positions, self.position_offset, self.num_types = num_positions, position_offset, num_types
         self.norm, self.dropout, self.projection = norm, dropout, projection
-        self.padding_token, self.padding_position = padding_token, padding_position
         self.token = embedding(vocab_size, hidden_size, self.dtype_policy)
         self.position = embedding(num_positions, hidden_size, self.dtype_policy) if num_positions else None
         self.token_type = embedding(num_types, hidden_size, self.dtype_policy) if num_types else None
@@ -63,12 +58,11 @@ class TextEmbeddings(Part):
 
         Under these, segment types and positions `[batch or 1, time]` are added; a token's type defaults to 0.
         """
-        x = inputs.get("inputs_embeds")
-        x = looked_up(self.token, inputs["input_ids"], self.padding_token) if x is None else x
+        x = self.token(inputs["input_ids"]) if inputs.get("inputs_embeds") is None else inputs["inputs_embeds"]
         x = ops.cast(x, self.compute_dtype)
         x = self.type_vectors(inputs, x)
         if self.position is not None:
-            x = x + looked_up(self.position, positions + self.position_offset, self.padding_position)
+            x = x + self.position(positions + self.position_offset)
         if self.norm is not None:
             x = self.norm(x)
         x = self.drop(x, training=training)
@@ -80,14 +74,6 @@ class TextEmbeddings(Part):
             return x
         types = inputs.get("token_type_ids")
         return x + self.token_type(ops.zeros(ops.shape(x)[:2], "int32") if types is None else types)
-
-
-def looked_up(table: keras.layers.Embedding, rows, padding: int | None = None):
-    """The table's vectors `[..., width]` of `rows`, without a gradient for the row `padding`."""
-    vectors = table(rows)
-    if padding is None:
-        return vectors
-    return ops.where(ops.expand_dims(ops.equal(rows, padding), -1), ops.stop_gradient(vectors), vectors)
 
 
 @part
