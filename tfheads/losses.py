@@ -46,6 +46,10 @@ class Criterion:
         """A target and logits as small as can be, from which metrics make their variables."""
         raise NotImplementedError
 
+    def seen(self, labels, inputs: Mapping):
+        """A tensor of labels without those that inputs leave out, which become -100."""
+        return labels
+
     def count(self, labels: Mapping, inputs: Mapping):
         """How many labels are real, a float32 scalar."""
         raise NotImplementedError
@@ -190,6 +194,49 @@ class PositionCrossEntropy(ClassCrossEntropy):
 
     def _inside(self, labels, length):
         return ops.logical_and(self.real(labels), self.targets(labels) < length)
+
+
+@dataclass(frozen=True)
+class TokenBinaryCrossEntropy(Criterion):
+    """Binary cross-entropy of a yes or no for each token that the mask leaves; labels `[batch, time]`.
+
+    Attributes:
+        logits: name of the output `[batch, time]`.
+        labels: name of the labels, 0 or 1 or -100.
+    """
+
+    logits: str = "logits"
+    labels: str = "labels"
+
+    def targets(self, labels):
+        return ops.cast(labels[self.labels], "int32")
+
+    def real(self, labels):
+        return self.targets(labels) != IGNORED
+
+    def takes(self, labels):
+        return labels.dtype.is_integer and labels.shape.rank == 2
+
+    def example(self):
+        return np.zeros((1,), "int32"), np.zeros((1,), "float32")
+
+    def seen(self, labels, inputs):
+        mask = inputs.get("attention_mask")
+        if mask is None or not self.takes(labels):
+            return labels
+        return ops.where(ops.cast(mask, "bool"), labels, IGNORED)
+
+    def count(self, labels, inputs):
+        return ops.sum(ops.cast(self.real(labels), "float32"))
+
+    def total(self, outputs, labels):
+        real, logits = self.real(labels), ops.cast(outputs[self.logits], "float32")
+        targets = ops.cast(ops.where(real, self.targets(labels), 0), "float32")
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
+        return ops.sum(ops.where(real, losses, 0.0))
+
+    def check(self, inputs, labels):
+        return TokenCrossEntropy(2, self.logits, self.labels).check(inputs, labels)
 
 
 @dataclass(frozen=True)

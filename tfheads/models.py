@@ -117,7 +117,7 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
         """The forward pass on tensors; see `__call__`."""
         inputs, labels = self.without_labels(inputs)
         output, states = self.forward(inputs, training)
-        found = self.losses_of(labels, inputs, output) if labels else {}
+        found = self.losses_of(self.seen_labels(labels, inputs), inputs, output) if labels else {}
         return output_of({**found, **output, "hidden_states": states if output_hidden_states else None})
 
     def forward(self, inputs: Mapping, training=None) -> tuple[dict, tuple]:
@@ -152,6 +152,11 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
     def _criteria_of(self, labels) -> list:
         """The losses for which there are labels."""
         return [criterion for criterion in self.criteria if criterion.labels in labels]
+
+    def seen_labels(self, labels: Mapping, inputs: Mapping) -> dict:
+        """Labels without those that the inputs leave out."""
+        seen = {criterion.labels: criterion.seen for criterion in self._criteria_of(labels)}
+        return {name: seen[name](value, inputs) if name in seen else value for name, value in labels.items()}
 
     def losses_of(self, labels: Mapping, inputs: Mapping, output: Mapping) -> dict:
         """`loss`, the sum of the head's losses for which there are labels."""

@@ -24,7 +24,7 @@ def keras_loop(name: str) -> Callable:
 
     @functools.wraps(original)
     def loop(self, x=None, *arguments, **options):
-        if options.get("class_weight") is not None:
+        if options.get("class_weight") is not None and not self.has_a_class_for_each_row:
             raise ValueError("class_weight must be None, Keras would take labels of tokens for one-hot: weigh samples")
         if isinstance(options.get("validation_data"), tuple):
             options["validation_data"] = tuple(as_arrays(one) for one in options["validation_data"])
@@ -40,6 +40,11 @@ class TaskTrainer:
 
     compiled_by_xla = False
     has_own_loss = True
+
+    @property
+    def has_a_class_for_each_row(self) -> bool:
+        """Whether rows have one label each, a class, as Keras expects for `class_weight`."""
+        return len(self.criteria) == 1 and isinstance(self.criteria[0], (losses.ClassCrossEntropy, losses.SequenceLoss))
 
     fit = keras_loop("fit")
     evaluate = keras_loop("evaluate")
@@ -170,6 +175,8 @@ class TaskTrainer:
             raise ValueError("sample_weight must be None with the model's own loss: compile with a Keras loss")
         for criterion in self.criteria if self.has_own_loss or self._are_own(labels) else ():
             checks += criterion.check(inputs, labels)
+        if isinstance(labels, Mapping):
+            labels = self.seen_labels(labels, inputs)
         return after(checks, (inputs, labels, sample_weight))
 
     def _are_own(self, labels) -> bool:

@@ -1,6 +1,7 @@
 """Heads: layers `(backbone output, token table, inputs) -> dict`, with the criteria they are trained on."""
 
 from tfheads.heads.classification import ChoiceHead, ClassificationHead
+from tfheads.heads.discrimination import DiscriminatorHead
 from tfheads.heads.joined import DoubleHead, PreTrainingHead
 from tfheads.heads.language import LanguageModelHead
 from tfheads.heads.pooling import ChosenToken, DensePooler, FirstToken, LastToken, MeanToken, PooledModelHead
@@ -13,6 +14,7 @@ __all__ = [
     "ChosenToken",
     "ClassificationHead",
     "DensePooler",
+    "DiscriminatorHead",
     "DoubleHead",
     "FirstToken",
     "LanguageModelHead",
