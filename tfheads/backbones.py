@@ -138,6 +138,7 @@ class Architecture:
         class_names: public class names of tasks for which prefix + suffix is not the name.
         checkpoint_prefix: what backbone tensors are called below in a checkpoint with a head; "" for nothing.
         heads: for each task a function of the config that makes the head, None for no head.
+        model_mixins: classes that the family's models inherit from besides the task's.
         inert: config keys that no layer needs to read, with the reason.
         reference: the paper and transformers' class.
     """
@@ -146,6 +147,7 @@ class Architecture:
     class_names: dict[str, tuple[str, ...]] = {}
     checkpoint_prefix: str
     heads: dict
+    model_mixins: tuple[type, ...] = ()
     inert: dict[str, str] = {}
     reference: str = ""
 

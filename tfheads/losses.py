@@ -135,10 +135,11 @@ class TokenCrossEntropy(CrossEntropy):
         return np.zeros((1,), "int32"), np.zeros((1, self.num_classes), "float32")
 
     def check(self, inputs, labels):
-        given, reference, axes = self.given(labels), inputs.get("input_ids"), None
-        if reference is None:
-            reference, axes = inputs["inputs_embeds"], inputs["inputs_embeds"].shape.rank - 1
-        shapes = same_shape(self.labels, given, reference, axes=axes)
+        names = ("decoder_input_ids", "decoder_inputs_embeds", "input_ids", "inputs_embeds")
+        name = next(name for name in names if inputs.get(name) is not None)
+        given, reference = self.given(labels), inputs[name]
+        axes = reference.shape.rank - 1 if name.endswith("embeds") else None
+        shapes = same_shape(self.labels, given, reference, name if axes is None else "input_ids", axes)
         return shapes + within(self.labels, given, 0, self.num_classes - 1, IGNORED)
 
 

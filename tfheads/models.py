@@ -11,7 +11,7 @@ from tfheads import losses
 from tfheads.backbones import check_inputs, config_from_dict, config_to_dict, with_overrides
 from tfheads.checkpoints.initialisation import initialise
 from tfheads.checkpoints.pretrained import Pretrained
-from tfheads.checks import after
+from tfheads.checks import after, within
 from tfheads.generation.generate import Generates
 from tfheads.inputs import as_tensor
 from tfheads.layers.part import dtype_scope, weights_are_awaited, weights_follow
@@ -70,7 +70,7 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
         """Makes the named class of this task for a family."""
         documentation = f"{cls.__doc__}\n\nFamily: {family.__doc__}"
         attributes = {"family": family, "__module__": family.__module__, "__doc__": documentation}
-        return keras.saving.register_keras_serializable("tfheads")(type(name, (cls,), attributes))
+        return keras.saving.register_keras_serializable("tfheads")(type(name, (*family.model_mixins, cls), attributes))
 
     @property
     def criteria(self) -> tuple:
@@ -116,18 +116,24 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
     def call(self, inputs: Mapping, training=None, output_hidden_states: bool = False) -> ModelOutput:
         """The forward pass on tensors; see `__call__`."""
         inputs, labels = self.without_labels(inputs)
+        inputs = self.completed(inputs, labels)
         output, states = self.forward(inputs, training)
         found = self.losses_of(self.seen_labels(labels, inputs), inputs, output) if labels else {}
-        return output_of({**found, **output, "hidden_states": states if output_hidden_states else None})
+        return output_of({**found, **output, **(states if output_hidden_states else {})})
 
-    def forward(self, inputs: Mapping, training=None) -> tuple[dict, tuple]:
-        """What the head makes of inputs without labels, and the backbone's hidden states."""
+    def forward(self, inputs: Mapping, training=None) -> tuple[dict, dict]:
+        """What the head makes of inputs without labels, and the backbone's hidden states by name."""
         encoded = self.backbone(inputs, training=training)
+        states = {name: value for name, value in encoded.items() if name.endswith("hidden_states")}
+        source = {name: value for name, value in encoded.items() if name == "encoder_last_hidden_state"}
         if self.head is None:
-            return {"last_hidden_state": encoded["last_hidden_state"]}, encoded["hidden_states"]
+            return {"last_hidden_state": encoded["last_hidden_state"], **source}, states
         table = tf.convert_to_tensor(self.backbone.token_table)
-        output = self.head(encoded, token_table=table, inputs=inputs, training=training)
-        return output, encoded["hidden_states"]
+        return {**self.head(encoded, token_table=table, inputs=inputs, training=training), **source}, states
+
+    def completed(self, inputs: Mapping, labels) -> Mapping:
+        """The inputs, with those that follow from the labels where the caller gives none."""
+        return inputs
 
     def without_labels(self, inputs: Mapping) -> tuple[dict, dict]:
         """The inputs of the backbone, and the labels that came with them."""
@@ -144,6 +150,7 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
 
     def _checks(self, inputs) -> list:
         inputs, labels = self.without_labels(inputs)
+        inputs = self.completed(inputs, labels)
         checks = self.check_inputs(inputs)
         for criterion in self._criteria_of(labels):
             checks += criterion.check(inputs, labels)
@@ -245,6 +252,25 @@ class ForCausalLM(Generates, TaskModel):
             )
 
 
+@task("seq2seq-lm")
+class ForSeq2SeqLM(Generates, TaskModel):
+    """Language model that writes a text from another one: a translation, a summary."""
+
+    auto_name, suffix = "AutoModelForSeq2SeqLM", "ForConditionalGeneration"
+    reports_perplexity = True
+
+    def completed(self, inputs: Mapping, labels) -> Mapping:
+        """The decoder's inputs are the labels moved by one place, unless the caller gives others."""
+        labels = labels.get("labels") if isinstance(labels, Mapping) else None
+        if labels is None or "decoder_input_ids" in inputs or "decoder_inputs_embeds" in inputs:
+            return inputs
+        if labels.shape.rank not in (None, 2):
+            raise ValueError(f"labels must have 2 axes [batch, time], got shape {labels.shape}")
+        if tf.executing_eagerly():  # else the error would name the decoder's inputs
+            within("labels", labels, 0, self.vocab_size - 1, losses.IGNORED)
+        return {**inputs, **self.backbone.target_of_labels(labels)}
+
+
 @task("masked-lm")
 class ForMaskedLM(TaskModel):
     """Language model that fills masked tokens."""
@@ -291,7 +317,7 @@ class ForQuestionAnswering(TaskModel):
 class WithChoices:
     """Mixin of the models whose examples are several rows: inputs `[batch, choices, time]`."""
 
-    def forward(self, inputs: Mapping, training=None) -> tuple[dict, tuple]:
+    def forward(self, inputs: Mapping, training=None) -> tuple[dict, dict]:
         """Each choice is a row to the backbone and the head; their outputs get the axis of the choices again."""
         output, states = super().forward(rows_of_choices(inputs), training)
         shape = tf.shape(main_input(inputs))[:2]

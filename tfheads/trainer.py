@@ -166,6 +166,7 @@ class TaskTrainer:
             labels = {names[0]: labels}
         if isinstance(labels, Mapping):
             labels = {name: as_tensor(name, value) for name, value in labels.items()}
+        inputs = self.completed(inputs, labels)
         checks = self.check_inputs(inputs)
         if not needs_labels:
             return after(checks, inputs), None, None

@@ -34,7 +34,7 @@ class LoadPlan:
 
     Attributes:
         bindings: which tensors become which variables, by the checkpoint's own names.
-        new: what the checkpoint lacks of the head, by the names that it would have.
+        new: what the checkpoint lacks of the head or of cross-attention, by the names that it would have.
         dropped: tensors of a head that the model lacks.
         copies: tensors that only repeat another one, with that one's name.
     """
@@ -92,7 +92,7 @@ def plan_loading(model, tensors: Tensors, ignore_mismatched_sizes: bool = False)
     if missing or unexpected:
         raise ValueError(
             f"the checkpoint does not fit {type(model).__name__}: "
-            f"missing {_listed(missing)}; unexpected {_listed(unexpected)}"
+            f"missing {listed(missing)}; unexpected {listed(unexpected)}"
         )
     found = [replace(binding, names=tuple(actual[name] for name in binding.names)) for binding in found]
     _check_shapes(found, tensors)
@@ -199,6 +199,7 @@ def _modern(name: str) -> str:
     return name
 
 
-def _listed(names: list[str], most: int = 6) -> str:
+def listed(names: list[str], most: int = 6) -> str:
+    """Names in order, the first few of many."""
     shown = ", ".join(sorted(names)[:most]) or "nothing"
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")

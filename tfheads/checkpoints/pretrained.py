@@ -12,7 +12,7 @@ import transformers
 from tfheads.backbones import with_overrides
 from tfheads.checkpoints import hub
 from tfheads.checkpoints.atomic import replaced_directory
-from tfheads.checkpoints.loading import LoadPlan, load
+from tfheads.checkpoints.loading import LoadPlan, listed, load
 from tfheads.checkpoints.model_card import card_of, write_model_card
 from tfheads.checkpoints.saving import write_checkpoint
 from tfheads.checkpoints.tensor_files import TensorFiles, open_tensors
@@ -160,10 +160,10 @@ def stored_dtype(tensors: TensorFiles) -> str:
 
 
 def _report(model, plan: LoadPlan) -> None:
-    """Says once which head is new or left out."""
+    """Says once what is new or left out."""
     name = type(model).__name__
     if plan.new:
-        new = ", ".join(tensor for binding in plan.new for tensor in binding.names)
-        logger.warning("%s: the checkpoint lacks weights of the head, which are new and must be trained: %s", name, new)
+        new = listed([tensor for binding in plan.new for tensor in binding.names])
+        logger.warning("%s: the checkpoint lacks weights, which are new and must be trained: %s", name, new)
     elif plan.dropped:
         logger.info("%s: left out %d tensors of the checkpoint's other heads", name, len(plan.dropped))

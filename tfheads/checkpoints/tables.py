@@ -6,7 +6,7 @@ the layer's type; a rule object in place of a name says when the layout differs.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import keras
@@ -24,14 +24,14 @@ class Binding:
         names: of the tensors.
         variables: of the model.
         operation: between the two.
-        section: number of the part of the head that they belong to; None for the backbone. A checkpoint has a section
-            whole or not at all.
+        section: the part of the model, a number in the head or one of the table's `may_lack`, which checkpoints have
+            whole or not at all; None for what they must have.
     """
 
     names: tuple[str, ...]
     variables: tuple[keras.Variable, ...]
     operation: Operation
-    section: int | None = None
+    section: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class Table:
         echoes: tensors that transformers writes and never uses, each written like the one given.
         others: modules of heads that transformers has for the family and tfheads has no rule for.
         ignored: regular expressions of tensors that hold no weights (old buffers).
+        may_lack: what the attribute paths of those parts of the backbone contain that a checkpoint may lack.
     """
 
     backbone: Rules
@@ -110,6 +111,7 @@ class Table:
     echoes: Mapping[str, str] = field(default_factory=dict)
     others: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    may_lack: tuple[str, ...] = ("cross_attention",)
 
     def bindings(self, model, base: str) -> list[Binding]:
         """Binds every variable of a model.
@@ -121,7 +123,7 @@ class Table:
         Raises:
             ValueError: a variable is bound twice or not at all, or a rule's path is spelled wrong.
         """
-        rules = [(f"backbone.{path}", "{base}", rule, None) for path, rule in expanded(self.backbone)]
+        rules = [(f"backbone.{path}", "{base}", rule, self._optional(path)) for path, rule in expanded(self.backbone)]
         for section, own in enumerate(_sections(self.heads.get(model.task, {}))):
             rules += [(f"head.{path}".rstrip("."), "", rule, section) for path, rule in expanded(own)]
         compiled = [(_pattern(path), *rest) for path, *rest in rules]
@@ -134,6 +136,9 @@ class Table:
                     found.extend(replace(binding, section=section) for binding in rule.bindings(layer, name))
         _check_total(model, found)
         return found
+
+    def _optional(self, path: str) -> str | None:
+        return next((part for part in self.may_lack if part in path), None)
 
     def head_modules(self, base: str) -> set[str]:
         """The checkpoint modules of all of the family's heads."""
@@ -148,6 +153,12 @@ class Table:
 def within(path: str, rules: Rules) -> Rules:
     """The rules of a layer as rules of the one that holds it at `path`."""
     return {f"{path}.{inner}".rstrip("."): rule for inner, rule in rules.items()}
+
+
+def renamed(rules: Rules, change: Callable[[str], str]) -> Rules:
+    """The rules with their checkpoint names changed by a function."""
+    modules = {path: Module(rule) if isinstance(rule, str) else rule for path, rule in rules.items()}
+    return {path: _renamed(module, change(module.name)) for path, module in modules.items()}
 
 
 def _sections(rules: "Rules | tuple[Rules, ...]") -> tuple[Rules, ...]:
