@@ -99,6 +99,20 @@ def test_a_head_survives_keras_files_checkpoints_and_low_precision(kind, task, t
     assert np.isfinite(losses).all()
 
 
+@pytest.mark.parametrize(
+    ("kind", "task"), [("bert", "question-answering"), ("bert", "multiple-choice"), ("gpt2", "double-heads")]
+)
+def test_a_head_is_served_with_token_ids(kind, task, tmp_path):
+    model, (inputs, _) = make(kind, task), data(task, rows=2)
+    if kind == "bert":
+        inputs["token_type_ids"] = inputs["input_ids"] % 2
+    served = tf.saved_model.load(model.export_serving(tmp_path, None)).signatures["token_level"]
+    answer = served(**{name: tf.constant(value) for name, value in inputs.items()})
+    assert set(answer) == {criterion.logits for criterion in model.criteria}
+    for name, value in model(inputs).items():
+        np.testing.assert_allclose(answer[name], value, atol=1e-5)
+
+
 def test_a_checkpoint_gives_what_it_has_of_a_head_and_says_what_is_new(tmp_path, caplog):
     whole = make("bert", "pre-training")
     whole.save_pretrained(tmp_path / "whole")

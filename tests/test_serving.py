@@ -237,8 +237,9 @@ def test_without_a_tokenizer_only_tokens_are_served(bert, tmp_path):
     signatures = tf.saved_model.load(path).signatures
     assert set(signatures) == {"serving_default", "token_level"}
     ids, mask = tf.constant([[2, 7, 4, 3, 0]]), tf.constant([[1, 1, 1, 1, 0]])
-    logits = signatures["serving_default"](input_ids=ids, attention_mask=mask)["logits"]
-    np.testing.assert_allclose(logits, bert({"input_ids": ids, "attention_mask": mask}).logits, atol=1e-5)
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": tf.constant([[0, 0, 1, 1, 0]])}
+    logits = signatures["serving_default"](**inputs)["logits"]
+    np.testing.assert_allclose(logits, bert(inputs).logits, atol=1e-5)
 
 
 def test_versions_are_neither_overwritten_nor_half_written(bert, tmp_path, monkeypatch):

@@ -83,6 +83,13 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
         return (*self.backbone.input_names, *getattr(self.head, "input_names", ()))
 
     @property
+    def token_level_inputs(self) -> dict[str, int]:
+        """The inputs of a served model that takes token ids, all of them needed, and how many axes they have."""
+        typed = getattr(getattr(self.backbone, "embeddings", None), "token_type", None) is not None
+        own = {"input_ids": True, "attention_mask": True, "token_type_ids": typed, "decoder_input_ids": True}
+        return {name: 2 for name in self.accepted_inputs if own.get(name, False)}
+
+    @property
     def vocab_size(self) -> int:
         """How many token ids there are."""
         return self.backbone.token_table.shape[0]
@@ -316,6 +323,11 @@ class ForQuestionAnswering(TaskModel):
 
 class WithChoices:
     """Mixin of the models whose examples are several rows: inputs `[batch, choices, time]`."""
+
+    @property
+    def token_level_inputs(self) -> dict[str, int]:
+        own = getattr(self.head, "input_names", ())
+        return {**dict.fromkeys(super().token_level_inputs, 3), **dict.fromkeys(own, 2)}
 
     def forward(self, inputs: Mapping, training=None) -> tuple[dict, dict]:
         """Each choice is a row to the backbone and the head; their outputs get the axis of the choices again."""

@@ -27,8 +27,9 @@ class Served:
           `sequences`, each `[batch, masks, top_k]`, and `mask_count` `[batch]`; rows with fewer masks than others are
           filled up with "" and 0.
         - `fill_mask`: the same with the scalar `top_k`.
-        - `token_level`: `input_ids`, `attention_mask` `[batch, time]` -> `logits`; without a tokenizer it is
-          `serving_default` too.
+        - `token_level` of every model: `input_ids`, `attention_mask` `[batch, time]`, `token_type_ids` where the model
+          has segment types, an axis more where there are choices -> what the model gives, such as `logits`; without a
+          tokenizer it is `serving_default` too.
 
         No signature needs an XLA compiler. Texts that are too long lose their beginning where text is generated, their
         end otherwise.

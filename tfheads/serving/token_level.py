@@ -32,19 +32,19 @@ class Bundle(tf.Module):
         return {"serving_default": token_level, "token_level": token_level}
 
     def token_level(self) -> Callable:
-        """`input_ids`, `attention_mask` `[batch, time]` -> what the model gives, in float32."""
+        """`input_ids`, `attention_mask` `[batch, time]` and what else the model needs -> what it gives, in float32."""
         model, limit = self.model, self.model.backbone.length_limit
 
-        def run(input_ids, attention_mask):
+        def run(**inputs):
             if limit is not None:
                 message = f"input_ids must have at most {limit} tokens in a row, the model has no more positions"
-                tf.debugging.assert_less_equal(tf.shape(input_ids)[1], limit, message)
-            output = model({"input_ids": input_ids, "attention_mask": attention_mask})
-            names = [name for name in output if name != "hidden_states"]
+                tf.debugging.assert_less_equal(tf.shape(inputs["input_ids"])[-1], limit, message)
+            output = model(inputs)
+            names = [name for name in output if not name.endswith("hidden_states")]
             return {name: tf.cast(output[name], "float32") for name in names}
 
-        ids = {name: tf.TensorSpec([None, None], "int32", name) for name in ("input_ids", "attention_mask")}
-        return traced(run, **ids)
+        wanted = model.token_level_inputs
+        return traced(run, **{name: tf.TensorSpec([None] * axes, "int32", name) for name, axes in wanted.items()})
 
 
 def traced(function: Callable, **inputs: tf.TensorSpec) -> Callable:
