@@ -20,10 +20,7 @@ from tfheads.registry import family
 def language_model_head(
     config, causal: bool = False, activation: str | None = None, width: int | None = None
 ) -> LanguageModelHead:
-    """BERT's language-model head: a projection, then the output table with a bias.
-
-    Relatives have another activation than the stack's, or a projection to the width of narrow embeddings.
-    """
+    """BERT's language-model head: a projection, for relatives to another width, then the output table with a bias."""
     return LanguageModelHead(
         config.hidden_size,
         config.vocab_size,
