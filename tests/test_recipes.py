@@ -120,11 +120,11 @@ def test_evaluation_of_a_checkpoint_counts_every_label(corpus, tmp_path):
     loaded = {"model_name_or_path": output, "config_overrides": "", "do_train": "false"}
     arguments = causal(corpus, tmp_path / "evaluation", **loaded, per_device_eval_batch_size=3)
     run = causal_language_modelling(arguments)
-    assert run.samples["eval"] % 3
+    assert run.evaluation.rows % 3
     results = run.run()
     model = tfheads.AutoModelForCausalLM.from_pretrained(output)
     losses = []
-    for batch in run.evaluation:
+    for batch in run.evaluation.batches:
         for row in batch["input_ids"].numpy():
             logits = model(row[None])["logits"].numpy()[0, :-1].astype("float64")
             shifted = logits - logits.max(-1, keepdims=True)

@@ -1,6 +1,6 @@
-"""Evaluation between two ends of epochs."""
+"""Evaluation while a model trains: every few updates, or after each epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
@@ -8,13 +8,15 @@ from tfheads.callbacks.progress_log import ProgressLog
 
 
 class EvaluationCallback(keras.callbacks.Callback):
-    """Callback that evaluates every few updates and leaves the running averages of the epoch as they were.
+    """Callback that evaluates while the model trains and leaves the running averages of the epoch as they were.
 
     Args:
-        dataset: what to evaluate on.
-        eval_steps: updates between two evaluations.
+        dataset: what to evaluate on; or a function of the model that gives results by name, for measures that need
+            more than `model.evaluate`.
+        eval_steps: updates between two evaluations; None evaluates after each epoch, and the results join the epoch's
+            logs under names that begin with "val_".
         on_start: whether to evaluate before the first update.
-        trackers: callbacks that get the results, under `val/`.
+        trackers: callbacks that get the results within an epoch, under `val/`.
 
     Attributes:
         results: a dict for each evaluation: "step", "val_loss", ...
@@ -23,9 +25,16 @@ class EvaluationCallback(keras.callbacks.Callback):
         ValueError: `eval_steps` < 1.
     """
 
-    def __init__(self, dataset, eval_steps: int, *, on_start: bool = False, trackers: Sequence[ProgressLog] = ()):
+    def __init__(
+        self,
+        dataset,
+        eval_steps: int | None = None,
+        *,
+        on_start: bool = False,
+        trackers: Sequence[ProgressLog] = (),
+    ):
         super().__init__()
-        if eval_steps < 1:
+        if eval_steps is not None and eval_steps < 1:
             raise ValueError(f"eval_steps must be at least 1, got {eval_steps}")
         self.dataset = dataset
         self.eval_steps = eval_steps
@@ -40,20 +49,38 @@ class EvaluationCallback(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         if self._is_due:  # not in on_train_begin, where trackers may not have begun yet
             self._is_due = False
-            self._evaluate(0)
+            self._evaluate(0, self.trackers)
 
     def on_train_batch_end(self, batch, logs=None):
+        if self.eval_steps is None:
+            return
         step = int(self.model.optimizer.iterations)
         if step // self.eval_steps > self._evaluated_at // self.eval_steps:
             self._evaluated_at = step
-            self._evaluate(step)
+            self._evaluate(step, self.trackers)
 
-    def _evaluate(self, step: int) -> None:
+    def on_epoch_end(self, epoch, logs=None):
+        if self.eval_steps is None:
+            found = self._evaluate(int(self.model.optimizer.iterations), ())  # trackers read the epoch's logs
+            if logs is not None:
+                logs.update({name: value for name, value in found.items() if name != "step"})
+
+    def _evaluate(self, step: int, trackers: Sequence[ProgressLog]) -> dict[str, float]:
         variables = [variable for metric in self.model.metrics for variable in metric.variables]
         values = [variable.numpy() for variable in variables]
-        found = self.model.evaluate(self.dataset, verbose=0, return_dict=True)
+        found = results_of(self.model, self.dataset)
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-        self.results.append({"step": step, **{f"val_{name}": float(value) for name, value in found.items()}})
-        for tracker in self.trackers:
-            tracker.log_scalars({f"val/{name}": float(value) for name, value in found.items()}, step)
+        self.results.append({"step": step, **{f"val_{name}": value for name, value in found.items()}})
+        for tracker in trackers:
+            tracker.log_scalars({f"val/{name}": value for name, value in found.items()}, step)
+        return self.results[-1]
+
+
+def results_of(model, dataset_or_function: "Callable | object") -> dict[str, float]:
+    """What a function of the model finds, or `model.evaluate` on a dataset."""
+    if callable(dataset_or_function):
+        found: Mapping = dataset_or_function(model)
+    else:
+        found = model.evaluate(dataset_or_function, verbose=0, return_dict=True)
+    return {name: float(value) for name, value in found.items()}

@@ -15,6 +15,7 @@ from tfheads.data.masking import IGNORED
 from tfheads.data.pipeline import BatchSource, as_tensor, group_by_length, padded_rows
 
 LABEL_COLUMNS = ("labels", "label", "label_ids", "start_positions", "end_positions")
+LABEL_NAMES = {"label": "labels", "label_ids": "labels"}
 # Columns that say something about every token, so that a row of another length than input_ids is a mistake.
 PER_TOKEN_COLUMNS = ("attention_mask", "token_type_ids", "special_tokens_mask", "position_ids")
 
@@ -164,6 +165,10 @@ class PaddedRows(BatchSource):
             if name == "input_ids" and self._makes_mask:
                 batch["attention_mask"] = tf.ensure_shape(tf.cast(real, tf.int32), [None, static])
         return batch
+
+    def _with_labels(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The rows bring their labels."""
+        return {LABEL_NAMES.get(name, name): value for name, value in batch.items()}
 
     def _length(self, name: str, spans: tf.Tensor, bucket: tf.Tensor) -> tf.Tensor | int:
         """How long this column is in this batch: a Python number where it is always the same."""
@@ -316,9 +321,7 @@ def _check_lengths(lengths: dict[str, np.ndarray]) -> None:
 
 def _split_labels(batch: dict[str, tf.Tensor], labels: Sequence[str]) -> Any:
     found = {name: batch.pop(name) for name in labels if name in batch}
-    for name in ("label", "label_ids"):
-        if name in found:
-            found["labels"] = found.pop(name)
+    found = {LABEL_NAMES.get(name, name): value for name, value in found.items()}
     if not found:
         return batch
     return batch, (next(iter(found.values())) if len(found) == 1 else found)

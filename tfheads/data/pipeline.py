@@ -126,9 +126,7 @@ class BatchSource:
             batch = self._gather(rows, length)
             if masking is not None:
                 return masking(batch, rows, number)
-            batch.pop("word_continuation", None)
-            ignored = tf.constant(IGNORED, tf.int32)
-            return batch | {"labels": tf.where(batch["attention_mask"] == 1, batch["input_ids"], ignored)}
+            return self._with_labels(batch)
 
         if masking is not None and masking.whole_word and "word_continuation" not in self.columns:
             raise ValueError(
@@ -185,8 +183,19 @@ class BatchSource:
             rows, lengths = rows[kept], lengths[kept]
         return rows, lengths
 
+    def row_order(self, batch_size: int) -> np.ndarray:
+        """The number of the row that each row of `batches(batch_size, shuffle=False)` is, one batch after another."""
+        rows, _ = self._plan(batch_size, None, 0, drop_remainder=False)
+        return rows[rows != NO_ROW].numpy()
+
     def _gather(self, rows: tf.Tensor, length: tf.Tensor) -> dict[str, tf.Tensor]:
         raise NotImplementedError
+
+    def _with_labels(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """A batch that nothing masks: its labels are the ids themselves."""
+        batch = {name: value for name, value in batch.items() if name != "word_continuation"}
+        ignored = tf.constant(IGNORED, tf.int32)
+        return batch | {"labels": tf.where(batch["attention_mask"] == 1, batch["input_ids"], ignored)}
 
 
 class TokenBlocks(BatchSource):

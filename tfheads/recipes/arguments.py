@@ -17,6 +17,7 @@ class ModelArguments:
     tokenizer_name: str | None = argument(None, "directory or Hub id of the tokenizer; default: the model's")
     cache_dir: str | None = argument(None, "where downloads from the Hub are kept; default: the usual cache")
     model_revision: str = argument("main", "branch, tag or commit of the checkpoint")
+    ignore_mismatched_sizes: bool = argument(False, "whether a new head replaces a checkpoint's that has other labels")
     token: str | None = argument(None, "Hub token for private models; default: the one of `hf auth login`", secret=True)
 
     def __post_init__(self):
@@ -32,29 +33,72 @@ class ModelArguments:
 
 @dataclasses.dataclass(kw_only=True)
 class DataArguments:
-    """Which text, and how it is divided."""
+    """Which data."""
 
     dataset_name: str | None = argument(None, "dataset of the Hub, or a directory written by Dataset.save_to_disk")
     dataset_config_name: str | None = argument(None, "configuration of the dataset, such as wikitext-2-raw-v1")
-    train_file: list[str] | None = argument(None, "text, JSON lines, CSV or parquet: files, a pattern or a folder")
+    train_file: list[str] | None = argument(None, "JSON lines, CSV, TSV, parquet, text: files, a pattern or a folder")
     validation_file: list[str] | None = argument(None, "files to evaluate on, as in train_file")
+    max_train_samples: int | None = argument(None, "use only this many rows of the training data", at_least=1)
+    max_eval_samples: int | None = argument(None, "use only this many rows of the evaluation data", at_least=1)
+    preprocessing_num_workers: int | None = argument(None, "processes that tokenise", also=["num_proc"], at_least=1)
+    overwrite_cache: bool = argument(False, "tokenise again although the cache holds the result")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not (self.has_named_dataset or self.files):
+            raise ValueError("give dataset_name, or train_file / validation_file")
+        if self.has_named_dataset and (self.train_file or self.validation_file):
+            raise ValueError("give either dataset_name or train_file / validation_file, not both")
+
+    @property
+    def has_named_dataset(self) -> bool:
+        """Whether the data comes from a dataset that has a name, rather than from files."""
+        return self.dataset_name is not None
+
+    @property
+    def files(self) -> list[str]:
+        """All files, patterns and folders that were given."""
+        return [*(self.train_file or ()), *(self.validation_file or ())]
+
+
+@dataclasses.dataclass(kw_only=True)
+class CorpusArguments(DataArguments):
+    """How plain text is read and divided."""
+
     text_column: str | None = argument(None, "column with the text, dots for nested ones (answers.text)")
     keep_linebreaks: bool = argument(True, "whether lines of .txt files keep their line break")
     streaming: bool = argument(False, "read the corpus while training; needs max_steps")
     validation_split_percentage: float = argument(
         5, "percent of the training text to evaluate on if there is no validation set", at_least=0, below=100
     )
-    max_train_samples: int | None = argument(None, "use only this many rows of the training text", at_least=1)
-    max_eval_samples: int | None = argument(None, "use only this many rows of the evaluation text", at_least=1)
-    preprocessing_num_workers: int | None = argument(None, "processes that tokenise", also=["num_proc"], at_least=1)
-    overwrite_cache: bool = argument(False, "tokenise again although the cache holds the result")
 
     def __post_init__(self):
         super().__post_init__()
-        if self.dataset_name is None and self.train_file is None and self.validation_file is None:
-            raise ValueError("give dataset_name, or train_file / validation_file")
-        if self.dataset_name is not None and (self.train_file or self.validation_file):
-            raise ValueError("give either dataset_name or train_file / validation_file, not both")
+        if self.streaming and self.do_train and self.max_steps < 0:
+            raise ValueError("max_steps must be given with streaming, as the length of the corpus is not known")
+
+
+@dataclasses.dataclass(kw_only=True)
+class LabelledDataArguments(DataArguments):
+    """How labelled rows become batches."""
+
+    test_file: list[str] | None = argument(None, "files to predict on, as in train_file; labels are not needed")
+    max_predict_samples: int | None = argument(None, "use only this many rows of the data to predict on", at_least=1)
+    max_seq_length: int | None = argument(
+        None,
+        "tokens of a row, what is beyond is cut; default: what the model has positions for, at most 128",
+        also=["max_length"],
+        at_least=2,
+    )
+    pad_to_max_length: bool = argument(False, "whether all batches have max_seq_length, so that XLA compiles once")
+    bucket_lengths: list[int] | None = argument(
+        None, "the lengths that batches are padded to, for each of which XLA compiles once; default: doubling from 32"
+    )
+
+    @property
+    def files(self) -> list[str]:
+        return [*super().files, *(self.test_file or ())]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -101,6 +145,12 @@ class TrainingArguments:
     save_strategy: Literal["no", "steps", "epoch"] = argument("steps", "when to save the state of the training")
     save_steps: int = argument(500, "steps between saved states", at_least=1)
     save_total_limit: int | None = argument(None, "how many saved states are kept; default: all", at_least=1)
+    load_best_model_at_end: bool = argument(False, "whether the weights of the best evaluation are kept in the end")
+    metric_for_best_model: str | None = argument(None, "what is best: loss, accuracy, f1, ...; default: the loss")
+    greater_is_better: bool | None = argument(None, "whether more of it is better; default: not for losses")
+    load_best_model_at_end: bool = argument(False, "whether the weights of the best evaluation are kept in the end")
+    metric_for_best_model: str | None = argument(None, "what is best: loss, accuracy, f1, ...; default: the loss")
+    greater_is_better: bool | None = argument(None, "whether more of it is better; default: not for losses")
     report_to: list[Literal["none", "wandb", "tensorboard", "all"]] = argument(["none"], "trackers that get the log")
     sample_prompts: list[str] = argument([], "texts that the model goes on with, or whose masks it fills, for trackers")
     run_name: str | None = argument(None, "name of the run in Weights & Biases; default: output_dir's last part")
@@ -119,7 +169,7 @@ class TrainingArguments:
         super().__post_init__()
         if not self.output_dir:
             raise ValueError("output_dir must be given: the directory for the model and the results")
-        if not (self.do_train or self.do_eval):
+        if not self.has_work:
             raise ValueError("there is nothing to do: set do_train or do_eval")
         if self.bf16 and self.fp16:
             raise ValueError("give bf16 or fp16, not both")
@@ -127,12 +177,38 @@ class TrainingArguments:
             raise ValueError("max_steps must be at least 1, or -1 for no limit, got 0")
         if self.warmup_ratio and self.warmup_steps:
             raise ValueError("give warmup_ratio or warmup_steps, not both")
-        if self.streaming and self.do_train and self.max_steps < 0:
-            raise ValueError("max_steps must be given with streaming, as the length of the corpus is not known")
+        if self.load_best_model_at_end and self.eval_strategy == "no":
+            raise ValueError("load_best_model_at_end needs evaluations to choose from: set eval_strategy")
+        if self.metric_for_best_model and not self.load_best_model_at_end:
+            raise ValueError("metric_for_best_model is given but load_best_model_at_end is not set")
+        if self.load_best_model_at_end and self.eval_strategy == "no":
+            raise ValueError("load_best_model_at_end needs evaluations to choose from: set eval_strategy")
+        if self.metric_for_best_model and not self.load_best_model_at_end:
+            raise ValueError("metric_for_best_model is given but load_best_model_at_end is not set")
         if self.push_to_hub and not self.do_train:
             raise ValueError("push_to_hub uploads what was trained: set do_train, or use model.push_to_hub")
         if self.hub_model_id and not self.push_to_hub:
             raise ValueError("hub_model_id is given but push_to_hub is not set")
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to do."""
+        return self.do_train or self.do_eval
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether evaluation data is needed."""
+        return self.do_eval or self.eval_strategy != "no" or self.eval_on_start
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one update."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    @property
+    def order_seed(self) -> int:
+        """The seed of masks and the order of the data."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     @property
     def policy(self) -> str:
@@ -143,6 +219,22 @@ class TrainingArguments:
         """All arguments as plain values, without tokens: what may go into logs and files."""
         secret = {field.name for field in dataclasses.fields(self) if field.metadata["secret"]}
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in secret}
+
+
+@dataclasses.dataclass(kw_only=True)
+class FineTuningArguments(TrainingArguments, LabelledDataArguments, ModelArguments):
+    """Prediction."""
+
+    do_predict: bool = argument(False, "whether to write predictions for the test data at the end")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.do_predict and not (self.test_file or self.has_named_dataset):
+            raise ValueError("do_predict needs data: give test_file")
+
+    @property
+    def has_work(self) -> bool:
+        return super().has_work or self.do_predict
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -172,10 +264,10 @@ class MaskedRowArguments:
 
 
 @dataclasses.dataclass(kw_only=True)
-class CausalLanguageModellingArguments(CausalRowArguments, TrainingArguments, DataArguments, ModelArguments):
+class CausalLanguageModellingArguments(CausalRowArguments, TrainingArguments, CorpusArguments, ModelArguments):
     """Trains a model to predict the next token: with new weights or from a checkpoint, on any text."""
 
 
 @dataclasses.dataclass(kw_only=True)
-class MaskedLanguageModellingArguments(MaskedRowArguments, TrainingArguments, DataArguments, ModelArguments):
+class MaskedLanguageModellingArguments(MaskedRowArguments, TrainingArguments, CorpusArguments, ModelArguments):
     """Trains a model to fill masked tokens: with new weights or from a checkpoint, on any text."""

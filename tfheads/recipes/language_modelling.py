@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import datasets
 import keras
-import tensorflow as tf
 
 from tfheads.data.language_modeling import causal_blocks, masked_blocks
 from tfheads.data.masking import TokenMasking
@@ -16,8 +15,9 @@ from tfheads.recipes.arguments import (
     MaskedLanguageModellingArguments,
     TrainingArguments,
 )
+from tfheads.recipes.evaluation import LossEvaluation
 from tfheads.recipes.models import load_model, load_tokenizer
-from tfheads.recipes.training import TrainingRun, check_output_dir
+from tfheads.recipes.training import TrainingRun, check_output_dir, training_batches, updates_per_epoch
 
 Source = BatchSource | StreamedBlocks
 
@@ -76,7 +76,7 @@ def masked_language_modelling(arguments: MaskedLanguageModellingArguments) -> Tr
             tokenizer,
             probability=arguments.mlm_probability,
             whole_word=arguments.whole_word_mask,
-            seed=_data_seed(arguments),
+            seed=arguments.order_seed,
         )
 
     return _prepared(arguments, ForMaskedLM, rows, masking)
@@ -106,10 +106,10 @@ def _prepared(
         arguments=arguments,
         model=model,
         tokenizer=tokenizer,
-        batches=None if train is None else _training_batches(arguments, train, masking),
-        updates_per_epoch=1 if train is None else _updates_per_epoch(arguments, train),
-        evaluation=None if evaluation is None else _evaluation_batches(arguments, evaluation, masking),
-        samples={name: getattr(source, "rows", 0) for name, source in (("train", train), ("eval", evaluation))},
+        batches=None if train is None else training_batches(arguments, train, masking),
+        updates_per_epoch=1 if train is None else updates_per_epoch(arguments, train),
+        evaluation=None if evaluation is None else _evaluation(arguments, evaluation, masking),
+        train_rows=getattr(train, "rows", 0),
         dataset=[arguments.dataset_name] if arguments.dataset_name else list(arguments.train_file or ()),
     )
 
@@ -133,8 +133,7 @@ def _texts(arguments: TrainingArguments) -> dict[str, datasets.Dataset | dataset
         cache_dir=arguments.cache_dir,
         token=arguments.token,
     )
-    evaluates = arguments.do_eval or arguments.eval_strategy != "no" or arguments.eval_on_start
-    needed = {"train": arguments.do_train, "validation": evaluates}
+    needed = {"train": arguments.do_train, "validation": arguments.evaluates}
     for split, is_needed in needed.items():
         if is_needed and split not in texts:
             wanted = "train_file" if split == "train" else "validation_file, or validation_split_percentage above 0"
@@ -154,41 +153,7 @@ def _first(texts, limit: int | None):
     )
 
 
-def _data_seed(arguments: TrainingArguments) -> int:
-    return arguments.seed if arguments.data_seed is None else arguments.data_seed
-
-
-def _batch_size(arguments: TrainingArguments) -> int:
-    return arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
-
-
-def _updates_per_epoch(arguments: TrainingArguments, source: Source) -> int:
-    if isinstance(source, StreamedBlocks):
-        return arguments.max_steps
-    size = _batch_size(arguments)
-    steps = source.steps_per_epoch(size)
-    if steps == 0:
-        raise ValueError(
-            f"per_device_train_batch_size x gradient_accumulation_steps is {size} rows, more than the training data of "
-            f"{source.rows} rows of {source.block_size} tokens"
-        )
-    return steps
-
-
-def _training_batches(arguments, source: Source, masking) -> Callable[[int, int], tf.data.Dataset]:
-    def batches(epoch: int, step: int) -> tf.data.Dataset:
-        return source.batches(
-            _batch_size(arguments),
-            seed=_data_seed(arguments),
-            epoch=epoch,
-            start_step=step,
-            epochs=None,
-            masking=masking,
-        )
-
-    return batches
-
-
-def _evaluation_batches(arguments, source: Source, masking) -> tf.data.Dataset:
+def _evaluation(arguments, source: Source, masking) -> LossEvaluation:
     size = arguments.per_device_eval_batch_size
-    return source.batches(size, shuffle=False, drop_remainder=False, masking=masking)
+    batches = source.batches(size, shuffle=False, drop_remainder=False, masking=masking)
+    return LossEvaluation(batches, getattr(source, "rows", 0))

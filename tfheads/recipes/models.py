@@ -1,6 +1,7 @@
 """The tokenizer and the model that a recipe's arguments ask for."""
 
 import difflib
+from collections.abc import Sequence
 
 import transformers
 
@@ -23,13 +24,14 @@ def load_tokenizer(arguments: TrainingArguments) -> transformers.PreTrainedToken
     return tokenizers.load_tokenizer(source, **_download(arguments))
 
 
-def load_model(arguments: TrainingArguments, tokenizer, task: type[TaskModel]) -> TaskModel:
+def load_model(arguments: TrainingArguments, tokenizer, task: type[TaskModel], **head) -> TaskModel:
     """The model: a checkpoint's weights, or new ones for the config.
 
     Args:
         arguments: of the run.
         tokenizer: its size and its special tokens are those of a model with new weights.
         task: such as `AutoModelForCausalLM`.
+        head: config values that the data decides, such as those of `label_names`.
 
     Raises:
         ValueError: an unknown family or config value, or a vocabulary smaller than the tokenizer's.
@@ -37,15 +39,23 @@ def load_model(arguments: TrainingArguments, tokenizer, task: type[TaskModel]) -
     """
     if arguments.model_name_or_path is not None:
         options = {"dtype": arguments.policy, "seed": arguments.seed, **_download(arguments)}
-        model = task.from_pretrained(arguments.model_name_or_path, **options)
+        options["ignore_mismatched_sizes"] = arguments.ignore_mismatched_sizes
+        model = task.from_pretrained(arguments.model_name_or_path, **options, **head)
     else:
-        model = task.from_config(new_config(arguments, tokenizer), dtype=arguments.policy, seed=arguments.seed)
+        config = new_config(arguments, tokenizer)
+        model = task.from_config(config, dtype=arguments.policy, seed=arguments.seed, **head)
     if len(tokenizer) > model.vocab_size:
         raise ValueError(
             f"the tokenizer has {len(tokenizer)} tokens, but the model only {model.vocab_size}: they do not belong "
             "together; give the model's own tokenizer as tokenizer_name"
         )
     return model
+
+
+def label_names(names: Sequence[str]) -> dict:
+    """Config values of a head with these classes, for `load_model`."""
+    id2label = dict(enumerate(names))
+    return {"num_labels": len(id2label), "id2label": id2label, "label2id": {name: i for i, name in id2label.items()}}
 
 
 def new_config(arguments: TrainingArguments, tokenizer) -> transformers.PreTrainedConfig:

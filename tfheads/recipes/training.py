@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from tfheads.callbacks.evaluation import EvaluationCallback
+from tfheads.callbacks.evaluation import EvaluationCallback, results_of
 from tfheads.callbacks.progress_log import ProgressLog
 from tfheads.callbacks.push_to_hub import PushToHubCallback
 from tfheads.callbacks.run_settings import run_settings
@@ -20,6 +20,8 @@ from tfheads.callbacks.tensorboard import TensorBoardCallback
 from tfheads.callbacks.training_state import TrainingState, checkpoints, fit_resumable
 from tfheads.callbacks.wandb import WandbCallback
 from tfheads.checkpoints.model_card import card_of
+from tfheads.data.masking import TokenMasking
+from tfheads.data.pipeline import BatchSource, StreamedBlocks
 from tfheads.models import TaskModel
 from tfheads.optimizers import create_optimizer
 from tfheads.recipes.arguments import TrainingArguments
@@ -38,9 +40,11 @@ class TrainingRun:
         tokenizer: saved beside the model.
         batches: `batches(epoch, step)` gives training data from there on, without end; None if there is none.
         updates_per_epoch: updates in one pass over the training data; for a stream, in the whole run.
-        evaluation: the whole evaluation data; None if there is none.
-        samples: how many rows there are to train and to evaluate on, by "train" and "eval".
+        evaluation: a function of the model that gives results by name, such as those of
+            `tfheads.recipes.evaluation`; its `rows` says on how many. None if there is nothing to evaluate on.
+        train_rows: how many rows there are to train on.
         dataset: what the model card calls the data.
+        prediction: called with the model at the end, writes what it predicts into output_dir; None if not wanted.
     """
 
     arguments: TrainingArguments
@@ -48,9 +52,10 @@ class TrainingRun:
     tokenizer: object
     batches: Callable[[int, int], tf.data.Dataset] | None
     updates_per_epoch: int
-    evaluation: tf.data.Dataset | None
-    samples: dict[str, int]
+    evaluation: Callable[[TaskModel], dict[str, float]] | None
+    train_rows: int
     dataset: list[str]
+    prediction: Callable[[TaskModel], None] | None = None
 
     @property
     def max_steps(self) -> int:
@@ -59,18 +64,13 @@ class TrainingRun:
             return self.arguments.max_steps
         return math.ceil(self.arguments.num_train_epochs * self.updates_per_epoch)
 
-    @property
-    def rows_per_step(self) -> int:
-        """Rows of one update."""
-        return self.arguments.per_device_train_batch_size * self.arguments.gradient_accumulation_steps
-
     def run(self) -> dict[str, float]:
         """Trains, evaluates and saves.
 
         Returns:
             The results that all_results.json holds.
         """
-        arguments, results, self.push = self.arguments, {}, None
+        arguments, results, self.push, self.measured = self.arguments, {}, None, {}
         self._compile()
         self.log = RunLog(arguments.output_dir, arguments.logging_steps, self.updates_per_epoch)
         self.trackers = self._make_trackers() if arguments.do_train else []
@@ -78,12 +78,14 @@ class TrainingRun:
             results.update(self._train())
         if arguments.do_eval:
             results.update(self._evaluate())
+        if self.prediction is not None:
+            self.prediction(self.model)
         for tracker in self.trackers:
             if tracker.model is not None:  # there was something to train
                 tracker.log_scalars({f"final/{name}": value for name, value in results.items()})
                 tracker.close()
         if arguments.do_train:
-            self._save(results)
+            self._save()
         return results
 
     def _compile(self) -> None:
@@ -128,8 +130,7 @@ class TrainingRun:
             steps_per_epoch=self.updates_per_epoch,
             max_steps=self.max_steps,
             checkpoint=arguments.resume_from_checkpoint,
-            callbacks=[begin, self.log, *self._callbacks()],
-            validation_data=self.evaluation if arguments.eval_strategy == "epoch" else None,
+            callbacks=[begin, *self._callbacks()],
             verbose=1 if sys.stdout.isatty() else 2,
         )
         seconds, step = time.monotonic() - started, int(self.model.optimizer.iterations)
@@ -141,8 +142,8 @@ class TrainingRun:
             "epoch": step / self.updates_per_epoch,
             "train_loss": float(self.log.totals[0] / max(self.log.totals[1], 1.0)),
             "train_runtime": round(seconds, 4),
-            "train_samples": self.samples["train"],
-            "train_samples_per_second": round(done * self.rows_per_step / seconds, 3),
+            "train_samples": self.train_rows,
+            "train_samples_per_second": round(done * self.arguments.rows_per_step / seconds, 3),
             "train_steps_per_second": round(done / seconds, 3),
         }
         write_results(arguments.output_dir, "train", results)
@@ -151,14 +152,16 @@ class TrainingRun:
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
         """The callbacks that the arguments ask for; each tracker gets the evaluations too."""
-        arguments, found = self.arguments, list(self.trackers)
-        if arguments.eval_strategy == "steps" or arguments.eval_on_start:
-            steps = arguments.eval_steps or arguments.logging_steps
-            steps = steps if arguments.eval_strategy == "steps" else self.max_steps + 1
-            trackers = [self.log, *self.trackers]
-            found.append(
-                EvaluationCallback(self.evaluation, steps, on_start=arguments.eval_on_start, trackers=trackers)
-            )
+        arguments, found = self.arguments, [self.log, *self.trackers]
+        if arguments.eval_strategy != "no" or arguments.eval_on_start:
+            steps = {
+                "no": self.max_steps + 1,  # on start alone
+                "steps": arguments.eval_steps or arguments.logging_steps,
+                "epoch": None,
+            }[arguments.eval_strategy]
+            options = {"on_start": arguments.eval_on_start, "trackers": list(found)}
+            # Before the log and the trackers, which read the results at the end of an epoch.
+            found.insert(0, EvaluationCallback(self.evaluation, steps, **options))
         if arguments.push_to_hub:
             self.push = self._push_callback()
             found.append(self.push)
@@ -168,7 +171,7 @@ class TrainingRun:
         arguments = self.arguments
         options = {
             "logging_steps": arguments.logging_steps,
-            "samples_per_step": self.rows_per_step,
+            "samples_per_step": self.arguments.rows_per_step,
             "tokenizer": self.tokenizer,
             "sample_prompts": arguments.sample_prompts,
         }
@@ -196,25 +199,26 @@ class TrainingRun:
         )
 
     def _evaluate(self) -> dict[str, float]:
-        """The loss and the perplexity over the whole evaluation data."""
+        """The results over the whole evaluation data."""
         started = time.monotonic()
-        found = self.model.evaluate(self.evaluation, verbose=0, return_dict=True)
+        found = results_of(self.model, self.evaluation)
         seconds = time.monotonic() - started
+        self.measured = evaluation_entry(found)
         results = {
-            **evaluation_entry(found),
+            **self.measured,
             "eval_runtime": round(seconds, 4),
-            "eval_samples": self.samples["eval"],
-            "eval_samples_per_second": round(self.samples["eval"] / seconds, 3),
+            "eval_samples": self.evaluation.rows,
+            "eval_samples_per_second": round(self.evaluation.rows / seconds, 3),
         }
         Path(self.arguments.output_dir).mkdir(parents=True, exist_ok=True)
         write_results(self.arguments.output_dir, "eval", results)
-        print(f"Evaluation: loss {results['eval_loss']:.4f}, perplexity {results['perplexity']:.2f}")
+        print("Evaluation: " + ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in found.items()))
         return results
 
-    def _save(self, results: dict) -> None:
+    def _save(self) -> None:
         """Writes the model with its results, and uploads it."""
         output_dir = self.arguments.output_dir
-        self.model.save_pretrained(output_dir, tokenizer=self.tokenizer, card=self._card(results))
+        self.model.save_pretrained(output_dir, tokenizer=self.tokenizer, card=self._card())
         print(f"The model is in {output_dir}")
         if self.push is not None:
             self.push.uploads.submit(Path(output_dir), "End of training, with results")
@@ -228,15 +232,19 @@ class TrainingRun:
         dataset = {"dataset": self.dataset, "dataset_config": arguments.dataset_config_name}
         return {**dataset, "base_model": arguments.model_name_or_path}
 
-    def _card(self, results: dict) -> str:
+    def _card(self) -> str:
         """The model card of the run."""
         arguments = self.arguments
         return card_of(
             self.model,
             arguments.hub_model_id or Path(arguments.output_dir).resolve().name,
-            metrics={name: results[name] for name in ("eval_loss", "perplexity") if name in results},
+            metrics=self.measured,
             history=[entry for entry in self.log.entries if "eval_loss" in entry],
-            hyperparameters={**run_settings(self.model), "batch_size": self.rows_per_step, "seed": arguments.seed},
+            hyperparameters={
+                **run_settings(self.model),
+                "batch_size": self.arguments.rows_per_step,
+                "seed": arguments.seed,
+            },
             **self._facts(),
         )
 
@@ -268,3 +276,39 @@ def check_output_dir(arguments: TrainingArguments) -> None:
     finished = (path / "config.json").is_file() and not checkpoints(path)
     if arguments.do_train and finished and not arguments.overwrite_output_dir:
         raise FileExistsError(f"output_dir {path} holds a model already: give another, or set overwrite_output_dir")
+
+
+def updates_per_epoch(arguments: TrainingArguments, source: BatchSource | StreamedBlocks) -> int:
+    """How many updates one pass over the training data has.
+
+    Raises:
+        ValueError: the data does not fill one batch.
+    """
+    if isinstance(source, StreamedBlocks):
+        return arguments.max_steps
+    size = arguments.rows_per_step
+    steps = source.steps_per_epoch(size)
+    if steps == 0:
+        raise ValueError(
+            f"per_device_train_batch_size x gradient_accumulation_steps is {size} rows, more than the training data of "
+            f"{source.rows} rows of {source.block_size} tokens"
+        )
+    return steps
+
+
+def training_batches(
+    arguments: TrainingArguments, source: BatchSource | StreamedBlocks, masking: TokenMasking | None = None
+) -> Callable[[int, int], tf.data.Dataset]:
+    """`batches(epoch, step)` of a `TrainingRun`."""
+
+    def batches(epoch: int, step: int) -> tf.data.Dataset:
+        return source.batches(
+            arguments.rows_per_step,
+            seed=arguments.order_seed,
+            epoch=epoch,
+            start_step=step,
+            epochs=None,
+            masking=masking,
+        )
+
+    return batches
