@@ -171,7 +171,7 @@ def test_fill_mask_errors(fill_mask, inputs, options, error, message):
             ValueError,
             "must not be given with return_tensors",
         ),
-        ("the", {"num_beams": 4}, ValueError, "num_beams=4 is not supported"),
+        ("the", {"num_beams": 0}, ValueError, "num_beams must be a whole number of at least 1"),
         ("", {"generation_config": None, **GREEDY, "temperature": -1.0}, ValueError, "temperature"),
     ],
 )

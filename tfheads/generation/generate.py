@@ -1,5 +1,6 @@
 """`model.generate`: prompts in, prompts with new tokens out."""
 
+import functools
 import random
 from collections.abc import Mapping
 
@@ -7,11 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfheads.generation.loop import decode
-from tfheads.generation.sampling import Options
+from tfheads.generation.plan import Generated, Options, Plan
+from tfheads.generation.processors import PROCESSORS
+from tfheads.generation.prompts import Given, bucket, given_prompts, packed
 from tfheads.generation.settings import Settings, settings
-from tfheads.inputs import as_array
-
-SMALLEST_BUCKET = 16
+from tfheads.generation.stop_strings import stop_table
+from tfheads.generation.streaming import stepper, stream
+from tfheads.outputs import ModelOutput
 
 
 class Generates:
@@ -23,10 +26,12 @@ class Generates:
         attention_mask=None,
         *,
         generation_config=None,
+        streamer=None,
+        tokenizer=None,
         seed: int | None = None,
         jit_compile: bool = True,
         **options,
-    ) -> np.ndarray:
+    ) -> np.ndarray | ModelOutput:
         """Goes on with each prompt, token by token.
 
         Prompts are padded to a bucket (16, 32, 64, ... tokens) and so is the room for new tokens, so that prompts of
@@ -37,106 +42,126 @@ class Generates:
                 makes it; None for one row that begins with `bos_token_id`.
             attention_mask: `[batch, time]`, 1 for real tokens; padding may stand on either side.
             generation_config: in place of the model's own `generation_config`.
+            streamer: an object with `put(token ids)` and `end()`, such as `transformers.TextStreamer`: it gets the
+                prompt, then each token when it is made.
+            tokenizer: needed for `stop_strings`.
             seed: for sampling; None draws one from Keras' global seed.
             jit_compile: whether XLA compiles the loop.
-            options: transformers' names: `max_new_tokens` (20), `max_length`, `min_new_tokens`, `min_length`,
-                `do_sample` (False), `temperature`, `top_k`, `top_p`, `eos_token_id` (one or several), `pad_token_id`.
+            options: transformers' names: `max_new_tokens` (20), `num_beams`, `do_sample`, `repetition_penalty`, ...;
+                docs/generation.md lists them.
 
         Returns:
-            int32 `[batch, time + new]`: the prompts as given, then the new tokens; rows that ended are padded.
+            int32 `[batch * num_return_sequences, time + new]`: the prompts as given (for encoder-decoders what the
+            target began with), then the new tokens; rows that ended are padded. With `return_dict_in_generate` a
+            `ModelOutput`: these `sequences` and, for each step, `scores` and `logits` `[rows, vocabulary]` if asked
+            for; of beams `sequences_scores` and `beam_indices` too.
 
         Raises:
             ValueError: options or inputs that cannot be, in one sentence.
         """
-        config = generation_config or self.generation_config
-        input_ids, mask = _prompts(inputs, attention_mask, options, config)
-        lengths = mask.sum(1).astype("int32")
-        self._check_prompts(input_ids, lengths)
-        asked = settings(config, options, lengths, self.backbone.length_limit, self.vocab_size)
-        new = self._new_tokens(_packed(input_ids, mask, lengths), lengths, asked, seed, jit_compile)
-        ends = np.isin(new, asked.eos_token_ids)
-        used = np.where(ends.any(1), ends.argmax(1) + 1, asked.max_new_tokens)
-        return np.concatenate([input_ids, new[:, : used.max()]], axis=1)
-
-    def _check_prompts(self, input_ids, lengths):
-        if not self.backbone.causal:
-            raise ValueError(f"{type(self).__name__} cannot generate: set is_decoder=True in its config")
-        if input_ids.size and (input_ids.min() < 0 or input_ids.max() >= self.vocab_size):
-            wrong = input_ids.min() if input_ids.min() < 0 else input_ids.max()
-            raise ValueError(f"input_ids must be between 0 and {self.vocab_size - 1}, got {wrong}")
-        if not len(lengths) or not lengths.all():
-            raise ValueError("input_ids must have a real token in every row, got a row without one")
-
-    def _new_tokens(self, packed, lengths, asked: Settings, seed, jit_compile) -> np.ndarray:
-        width, capacity = bucket(packed.shape[1]), bucket(asked.max_new_tokens)
-        width = min(width, self.backbone.length_limit or width)  # there are no positions for more
-        packed = np.pad(packed, ((0, 0), (0, width - packed.shape[1])))
-        tokens = self._decoder(asked.do_sample, jit_compile)(
-            tf.constant(packed), tf.constant(lengths), _options(asked, seed), capacity
+        given, asked, made = self._generated(
+            inputs, attention_mask, generation_config, streamer, tokenizer, seed, jit_compile, options
         )
-        return tokens.numpy()[:, : asked.max_new_tokens]
+        lengths = made.lengths
+        prompts = np.repeat(given.input_ids, len(lengths) // len(given.input_ids), axis=0)
+        sequences = np.concatenate([prompts, made.tokens[:, : lengths.max()]], axis=1)
+        return _output(sequences, made) if asked.return_dict else sequences
 
-    def _decoder(self, sample: bool, jit_compile: bool):
-        """The loop as a compiled function; one for drawing and one for taking the likeliest token."""
+    def new_tokens(
+        self,
+        inputs=None,
+        attention_mask=None,
+        *,
+        generation_config=None,
+        streamer=None,
+        tokenizer=None,
+        seed: int | None = None,
+        jit_compile: bool = True,
+        **options,
+    ) -> list[np.ndarray]:
+        """As `generate`, but of each row its new tokens alone, without padding."""
+        _, _, made = self._generated(
+            inputs, attention_mask, generation_config, streamer, tokenizer, seed, jit_compile, options
+        )
+        return [row[:length] for row, length in zip(made.tokens, made.lengths, strict=True)]
+
+    def _generated(
+        self, inputs, attention_mask, config, streamer, tokenizer, seed, jit_compile, options
+    ) -> tuple[Given, Settings, Generated]:
+        """What was given, what was asked for, and what was made of it, as arrays."""
+        config = self.generation_config if config is None else config
+        options = dict(options)
+        given = given_prompts(self, inputs, attention_mask, options, config)
+        limit = self.backbone.generation_limit
+        asked = settings(config, options, given.lengths, limit, self.vocab_size)
+        values = arrays(asked, tokenizer)
+        plan = plan_of(asked.search, values, asked.outputs)
+        prompt = packed(given, limit, self.backbone.length_limit)
+        capacity = bucket(asked.max_new_tokens)
+        values = option_tensors(asked, values, seed)
+        if streamer is None:
+            made = self._decoder(plan, jit_compile)(prompt, values, capacity)
+        else:
+            made = self._streamed(streamer, given, plan, prompt, values, capacity, jit_compile)
+        return given, asked, tf.nest.map_structure(lambda tensor: tensor.numpy(), made)
+
+    def _decoder(self, plan: Plan, jit_compile: bool):
+        """The loop as a compiled function, one for each plan."""
         decoders = self.__dict__.setdefault("_decoders", {})
-        if (sample, jit_compile) not in decoders:
+        if (plan, jit_compile) not in decoders:
+            # A partial, as TensorFlow warns of functions that are traced often, and takes closures of one code for one.
+            loop = functools.partial(decode, self, plan)
+            decoders[plan, jit_compile] = tf.function(loop, jit_compile=jit_compile, autograph=False)
+        return decoders[plan, jit_compile]
 
-            def run(input_ids, lengths, options, capacity):
-                return decode(self, input_ids, lengths, options, capacity, sample)
+    def _streamed(self, streamer, given, plan, prompt, values, capacity, jit_compile) -> Generated:
+        if plan.search.options and plan.search.options[0] == "length_penalty":
+            raise ValueError("streamer needs num_beams=1: beams change their minds")
+        steppers = self.__dict__.setdefault("_steppers", {})
+        if (plan, jit_compile) not in steppers:
+            steppers[plan, jit_compile] = stepper(self, plan, jit_compile)
+        streamer.put(given.input_ids)
+        made = stream(steppers[plan, jit_compile], plan, prompt, values, capacity, streamer.put)
+        streamer.end()
+        return made
 
-            decoders[sample, jit_compile] = tf.function(run, jit_compile=jit_compile, autograph=False)
-        return decoders[sample, jit_compile]
+
+def arrays(asked: Settings, tokenizer) -> dict:
+    """What the search, the processors and the ends of rows read, by the option's name.
+
+    Raises:
+        ValueError: stop strings without a tokenizer.
+    """
+    if not asked.stop_strings:
+        return dict(asked.values)
+    if tokenizer is None:
+        raise ValueError(f"stop_strings needs the argument tokenizer, got none for {asked.stop_strings!r}")
+    return {**asked.values, "stop_strings": stop_table(asked.stop_strings, tokenizer)}
 
 
-def bucket(length: int) -> int:
-    """The next length for which a function is compiled: a power of two, at least 16."""
-    return max(SMALLEST_BUCKET, 1 << (length - 1).bit_length())
+def plan_of(search, values: Mapping, outputs: frozenset[str] = frozenset()) -> Plan:
+    """The plan of a search that reads these values."""
+    return Plan(search, frozenset(PROCESSORS.keys() & values), "stop_strings" in values, outputs)
 
 
-def _options(asked: Settings, seed: int | None) -> Options:
+def option_tensors(asked: Settings, values: dict, seed: int | None) -> Options:
+    """The options of the compiled loop."""
     seed = random.randint(0, 2**31 - 1) if seed is None else seed
     ends = asked.eos_token_ids or (-1,)
     return Options(
         max_new_tokens=tf.constant(asked.max_new_tokens),
-        min_new_tokens=tf.constant(asked.min_new_tokens),
-        temperature=tf.constant(asked.temperature),
-        top_k=tf.constant(asked.top_k),
-        top_p=tf.constant(asked.top_p),
-        seed=tf.constant([seed, 0], tf.int32),
         eos_token_ids=tf.constant([*ends, *[-1] * (bucket(len(ends)) // 4 - len(ends))], tf.int32),
         pad_token_id=tf.constant(asked.pad_token_id),
+        seed=tf.constant([seed, 0], tf.int32),
+        values=tf.nest.map_structure(tf.constant, values),
     )
 
 
-def _prompts(inputs, attention_mask, options, config) -> tuple[np.ndarray, np.ndarray]:
-    """`input_ids` and boolean mask `[batch, time]` from what the caller gave."""
-    if isinstance(inputs, Mapping):
-        options.update(inputs)
-        inputs, attention_mask = None, options.pop("attention_mask", attention_mask)
-    if "input_ids" in options:
-        inputs = options.pop("input_ids")
-    types = options.pop("token_type_ids", None)
-    if types is not None and np.asarray(types).any():
-        raise ValueError("token_type_ids must be 0 where text is generated, got others")
-    if inputs is None:
-        if config.bos_token_id is None:
-            raise ValueError("inputs must be given: the generation config has no bos_token_id to begin with")
-        inputs = [[config.bos_token_id]]
-    try:
-        input_ids = np.asarray(inputs)
-    except ValueError:
-        input_ids = np.asarray(None)
-    if input_ids.ndim != 2 or input_ids.dtype.kind not in "iu":
-        raise ValueError("input_ids must be whole numbers [batch, time] in rows of one length, got something else")
-    mask = np.ones(input_ids.shape, bool) if attention_mask is None else as_array("attention_mask", attention_mask)
-    if mask.shape != input_ids.shape:
-        raise ValueError(f"attention_mask must have the shape of input_ids {input_ids.shape}, got {mask.shape}")
-    if not np.isin(mask, (0, 1)).all():
-        raise ValueError("attention_mask must be 1 for real tokens and 0 for padding, got other values")
-    return input_ids.astype("int64").clip(-1, 2**31 - 1).astype("int32"), mask.astype(bool)
-
-
-def _packed(input_ids, mask, lengths) -> np.ndarray:
-    """The prompts with their padding on the right, as wide as the longest."""
-    order = np.argsort(~mask, axis=1, kind="stable")
-    return np.take_along_axis(np.where(mask, input_ids, 0), order, axis=1)[:, : lengths.max()]
+def _output(sequences, made: Generated) -> ModelOutput:
+    kept = {name: tuple(values[: made.steps]) for name, values in made.kept.items()}
+    found = dict(made.found)
+    if "beam_indices" in found:
+        found["beam_indices"] = found["beam_indices"][:, : made.lengths.max()]
+        if "scores" not in kept:
+            del found["sequences_scores"]
+    return ModelOutput(sequences=sequences, **{**kept, **found})

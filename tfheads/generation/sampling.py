@@ -1,49 +1,19 @@
-"""From logits to the next token; every option is a tensor, so that changing one needs no new trace."""
-
-from typing import NamedTuple
+"""Drawing tokens, and what restricts the draw; every option is a tensor, so that changing one needs no new trace."""
 
 import tensorflow as tf
 
-EXCLUDED = -1e30  # a logit that is never chosen; finite in float32
+EXCLUDED = float("-inf")  # a logit that is never chosen
 
 
-class Options(NamedTuple):
-    """The options of a compiled loop, as tensors.
-
-    Attributes:
-        max_new_tokens: scalar int32.
-        min_new_tokens: `[batch]` int32.
-        temperature, top_p: float32 scalars.
-        top_k: int32 scalar, 0 for no limit.
-        seed: int32 `[2]`.
-        eos_token_ids: int32 `[ends]`; -1 fills unused places.
-        pad_token_id: int32 scalar.
-    """
-
-    max_new_tokens: tf.Tensor
-    min_new_tokens: tf.Tensor
-    temperature: tf.Tensor
-    top_k: tf.Tensor
-    top_p: tf.Tensor
-    seed: tf.Tensor
-    eos_token_ids: tf.Tensor
-    pad_token_id: tf.Tensor
+def drawn(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """A token of each row `[batch]`, drawn from the softmax of `[batch, vocabulary]`."""
+    return tf.argmax(perturbed(logits, seed), axis=-1, output_type=tf.int32)
 
 
-def next_token(logits: tf.Tensor, step: tf.Tensor, options: Options, sample: bool) -> tf.Tensor:
-    """The next token of each row `[batch]` from float32 logits `[batch, vocabulary]`."""
-    too_early = (step < options.min_new_tokens)[:, None]
-    ids = tf.range(tf.shape(logits)[1])
-    is_end = tf.reduce_any(ids[:, None] == options.eos_token_ids[None, :], axis=1)
-    logits = tf.where(too_early & is_end[None, :], EXCLUDED, logits)
-    if not sample:
-        return tf.argmax(logits, axis=-1, output_type=tf.int32)
-    logits = logits / options.temperature
-    logits = tf.cond(options.top_k > 0, lambda: keep_top_k(logits, options.top_k), lambda: logits)
-    logits = tf.cond(options.top_p < 1.0, lambda: keep_top_p(logits, options.top_p), lambda: logits)
-    seed = options.seed + tf.stack([0, step])
+def perturbed(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Logits with Gumbel noise: the k largest are k draws from the softmax without replacement, in their order."""
     noise = tf.random.stateless_uniform(tf.shape(logits), seed, minval=1e-20, maxval=1.0)
-    return tf.argmax(logits - tf.math.log(-tf.math.log(noise)), axis=-1, output_type=tf.int32)
+    return logits - tf.math.log(-tf.math.log(noise))
 
 
 def keep_top_k(logits: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
@@ -53,18 +23,87 @@ def keep_top_k(logits: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
     return tf.where(keys >= kth[:, None], logits, EXCLUDED)
 
 
-def keep_top_p(logits: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
+def keep_top_p(logits: tf.Tensor, p: tf.Tensor, least: int = 1) -> tf.Tensor:
     """Keeps the likeliest tokens until their probabilities add up to `p` (Holtzman et al. 2019).
 
-    A token stays if the tokens that are likelier add up to less than `p`.
+    A token stays if the tokens that are likelier add up to less than `p`, or if it is among the `least` likeliest.
     """
-    keys, probabilities = ordered_bits(logits), tf.nn.softmax(logits)
+    return _keep_first(logits, logits, p, least)
+
+
+def keep_min_p(logits: tf.Tensor, p: tf.Tensor, least: int = 1) -> tf.Tensor:
+    """Keeps tokens at least `p` times as likely as the likeliest (Nguyen et al. 2024)."""
+    probabilities = tf.nn.softmax(logits)
+    kept = probabilities >= p * tf.reduce_max(probabilities, axis=-1, keepdims=True)
+    return tf.where(kept | _among_first(logits, least), logits, EXCLUDED)
+
+
+def keep_typical(logits: tf.Tensor, mass: tf.Tensor, least: int = 1) -> tf.Tensor:
+    """Keeps tokens whose information is nearest to the entropy until they add up to `mass` (Meister et al. 2022)."""
+    information = -tf.nn.log_softmax(logits)
+    return _keep_first(logits, -tf.abs(information - _entropy(information)), mass, least)
+
+
+def keep_above(logits: tf.Tensor, epsilon: tf.Tensor, least: int = 1) -> tf.Tensor:
+    """Keeps tokens with a probability of at least `epsilon` (Hewitt et al. 2022)."""
+    return tf.where((tf.nn.softmax(logits) >= epsilon) | _among_first(logits, least), logits, EXCLUDED)
+
+
+def keep_eta(logits: tf.Tensor, epsilon: tf.Tensor, least: int = 1) -> tf.Tensor:
+    """As `keep_above`, with a limit that falls where the entropy is high (Hewitt et al. 2022)."""
+    limit = tf.minimum(epsilon, tf.sqrt(epsilon) * tf.exp(-_entropy(-tf.nn.log_softmax(logits))))
+    return keep_above(logits, limit, least)
+
+
+def temperature(logits, context, value):
+    """Divides logits."""
+    return logits / value
+
+
+def top_k(logits, context, k):
+    """`keep_top_k`; 0 for no limit."""
+    k = tf.where(k > 0, tf.maximum(k, context.keep), 0)
+    return tf.cond(k > 0, lambda: keep_top_k(logits, k), lambda: logits)
+
+
+def top_p(logits, context, p):
+    """`keep_top_p`; 1 for no limit."""
+    return tf.cond(p < 1.0, lambda: keep_top_p(logits, p, context.keep), lambda: logits)
+
+
+WARPERS = {
+    "temperature": temperature,
+    "top_k": top_k,
+    "top_p": top_p,
+    "min_p": lambda logits, context, p: keep_min_p(logits, p, context.keep),
+    "typical_p": lambda logits, context, mass: keep_typical(logits, mass, context.keep),
+    "epsilon_cutoff": lambda logits, context, epsilon: keep_above(logits, epsilon, context.keep),
+    "eta_cutoff": lambda logits, context, epsilon: keep_eta(logits, epsilon, context.keep),
+}
+"""What works only where tokens are drawn, in transformers' order; see `tfheads.generation.processors`."""
+
+
+def _keep_first(logits, order, mass, least):
+    """Keeps tokens from the largest `order` on until their probabilities add up to `mass`."""
+    keys, probabilities = ordered_bits(order), tf.nn.softmax(logits)
 
     def enough_above(key):
-        return tf.reduce_sum(tf.where(keys >= key[:, None], probabilities, 0.0), -1) >= p
+        return tf.reduce_sum(tf.where(keys >= key[:, None], probabilities, 0.0), -1) >= mass
 
     last = largest_key(enough_above, tf.shape(logits)[0])
-    return tf.where(keys >= last[:, None], logits, EXCLUDED)
+    kept = keys >= last[:, None]
+    return tf.where(kept if least == 1 else kept | _among_first(order, least), logits, EXCLUDED)
+
+
+def _among_first(order, least):
+    """Which tokens are among the `least` with the largest `order`."""
+    if least == 1:
+        return order >= tf.reduce_max(order, axis=-1, keepdims=True)
+    return order >= tf.math.top_k(order, min(least, order.shape[-1]))[0][:, -1:]
+
+
+def _entropy(information):
+    return tf.reduce_sum(tf.math.multiply_no_nan(information, tf.exp(-information)), axis=-1, keepdims=True)
 
 
 def ordered_bits(values: tf.Tensor) -> tf.Tensor:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfheads.layers.dropout import Dropout
@@ -28,6 +29,19 @@ class DecodingState(NamedTuple):
     positions: object
     memory: tuple = ()
     memory_visible: object = ()
+
+    def reordered(self, rows, slot, size) -> "DecodingState":
+        """The state in which each row has what `rows` `[batch]` hold in the `size` slots from `slot` on.
+
+        Only keys and values of these slots are moved: a row and the one that it takes them from must be equal in all
+        else, as the rows are that a search makes of one prompt.
+        """
+
+        def moved(values):
+            part = tf.slice(values, [0, 0, slot, 0], [-1, -1, size, -1])
+            return write_slots(values, tf.gather(part, rows), slot, axis=2)
+
+        return self._replace(keys_and_values=tf.nest.map_structure(moved, self.keys_and_values))
 
 
 @part

@@ -1,12 +1,15 @@
 """The text-generation pipeline."""
 
-import numpy as np
-
 from tfheads.generation import settings as generation_settings
 from tfheads.pipelines.base import Pipeline, padded
 
 # What neither the call nor the model's generation config sets; transformers' pipeline has the same.
 DEFAULTS = {"max_new_tokens": 256, "do_sample": True, "temperature": 0.7}
+GENERATION_OPTIONS = {
+    *generation_settings.OWN.keys() - generation_settings.OUTPUTS.keys(),
+    *generation_settings.NEUTRAL,
+    *generation_settings.WITHOUT_EFFECT,
+}
 OWN_OPTIONS = (
     "return_full_text",
     "return_tensors",
@@ -21,9 +24,9 @@ OWN_OPTIONS = (
 class TextGenerationPipeline(Pipeline):
     """Goes on with each string.
 
-    An answer is a list of `{"generated_text"}`. An empty string begins with the model's first token. What neither the
-    call nor the model's generation config sets is as in transformers: `max_new_tokens` 256 (less where the model has
-    fewer positions), `do_sample` True, `temperature` 0.7.
+    An answer is a list of `{"generated_text"}`, `num_return_sequences` of them. An empty string begins with the model's
+    first token. What neither the call nor the model's generation config sets is as in transformers: `max_new_tokens`
+    256 (less where the model has fewer positions), `do_sample` True, `temperature` 0.7.
 
     Options:
         return_full_text: whether the answer begins with the given string; default True.
@@ -34,17 +37,18 @@ class TextGenerationPipeline(Pipeline):
             None makes it an error.
         tokenizer_encode_kwargs: passed to the tokenizer.
 
-    All options of `model.generate` are options too: `max_new_tokens`, `do_sample`, `temperature`, `top_k`, `top_p`,
-    `seed`, ...
+    All options of `model.generate` are options too: `max_new_tokens`, `do_sample`, `num_beams`, `stop_strings`,
+    `seed`, `streamer` (for one text at a time), ...
     """
 
     task, model_task = "text-generation", "causal-lm"
     option_names = (
         *OWN_OPTIONS,
-        *sorted(generation_settings.OWN | set(generation_settings.NEUTRAL) | generation_settings.WITHOUT_EFFECT),
+        *sorted(GENERATION_OPTIONS),
         "generation_config",
         "seed",
         "jit_compile",
+        "streamer",
     )
 
     def __call__(self, inputs, *, batch_size: int | None = None, **options):
@@ -71,12 +75,11 @@ class TextGenerationPipeline(Pipeline):
         rows = [row or [self._first_token(config)] for row in rows]
         asked = self._completed(asked, config, rows, settings.get("handle_long_generation"))
         ids, mask = padded(rows, "left"), padded([[1] * len(row) for row in rows], "left")
-        new = self.model.generate(ids, attention_mask=mask, **asked)[:, ids.shape[1] :]
-        ends = asked.get("eos_token_id", config.eos_token_id)
-        ends = [] if ends is None else np.atleast_1d(np.asarray(ends)).tolist()
+        made = self.model.new_tokens(ids, attention_mask=mask, tokenizer=self.tokenizer, **asked)
+        count = len(made) // len(rows)
         return [
-            [self._record(text, row, _until_end(tokens.tolist(), ends), settings)]
-            for text, row, tokens in zip(texts, rows, new, strict=True)
+            [self._record(text, row, tokens.tolist(), settings) for tokens in made[index * count :][:count]]
+            for index, (text, row) in enumerate(zip(texts, rows, strict=True))
         ]
 
     def _first_token(self, config) -> int:
@@ -114,11 +117,3 @@ class TextGenerationPipeline(Pipeline):
         )
         full = settings.get("return_full_text")
         return {"generated_text": text + generated if full is None or full else generated}
-
-
-def _until_end(tokens: list[int], ends: list[int]) -> list[int]:
-    """The tokens up to the first that ends a row, which is kept; what follows is padding."""
-    for index, token in enumerate(tokens):
-        if token in ends:
-            return tokens[: index + 1]
-    return tokens
