@@ -11,6 +11,7 @@ from tfheads.models import ForTokenClassification as ForTokenClassification
 from tfheads.models import ForQuestionAnswering as ForQuestionAnswering
 from tfheads.models import ForMultipleChoice as ForMultipleChoice
 from tfheads.models import DoubleHeadsModel as DoubleHeadsModel
+from tfheads.tasks.document_classification import ForDocumentClassification as ForDocumentClassification
 from tfheads.optimizers import create_optimizer_and_schedule as create_optimizer_and_schedule
 from tfheads.optimizers import AdamW as AdamW
 from tfheads.callbacks import EvaluationCallback as EvaluationCallback
@@ -75,12 +76,14 @@ class ElectraForSequenceClassification(ForSequenceClassification): ...
 class ElectraForMultipleChoice(ForMultipleChoice): ...
 class ElectraForTokenClassification(ForTokenClassification): ...
 class ElectraForQuestionAnswering(ForQuestionAnswering): ...
+class EncoderDecoderModel(ForSeq2SeqLM): ...
 class GPT2ForSequenceClassification(ForSequenceClassification): ...
 class GPT2ForMultipleChoice(ForMultipleChoice): ...
 class GPT2ForTokenClassification(ForTokenClassification): ...
 class GPT2ForQuestionAnswering(ForQuestionAnswering): ...
 class GPT2Model(BareModel): ...
 class GPT2LMHeadModel(ForCausalLM): ...
+class GPT2ForDocumentClassification(ForDocumentClassification): ...
 class GPT2DoubleHeadsModel(DoubleHeadsModel): ...
 
 AutoModel = BareModel
@@ -94,6 +97,7 @@ AutoModelForTokenClassification = ForTokenClassification
 AutoModelForQuestionAnswering = ForQuestionAnswering
 AutoModelForMultipleChoice = ForMultipleChoice
 AutoDoubleHeadsModel = DoubleHeadsModel
+AutoModelForDocumentClassification = ForDocumentClassification
 create_optimizer = create_optimizer_and_schedule
 TFAutoModel = BareModel
 TFAutoModelForCausalLM = ForCausalLM
@@ -106,6 +110,7 @@ TFAutoModelForTokenClassification = ForTokenClassification
 TFAutoModelForQuestionAnswering = ForQuestionAnswering
 TFAutoModelForMultipleChoice = ForMultipleChoice
 TFAutoDoubleHeadsModel = DoubleHeadsModel
+TFAutoModelForDocumentClassification = ForDocumentClassification
 TFBertForSequenceClassification = BertForSequenceClassification
 TFBertForMultipleChoice = BertForMultipleChoice
 TFBertForTokenClassification = BertForTokenClassification
@@ -159,6 +164,9 @@ TFElectraForSequenceClassification = ElectraForSequenceClassification
 TFElectraForMultipleChoice = ElectraForMultipleChoice
 TFElectraForTokenClassification = ElectraForTokenClassification
 TFElectraForQuestionAnswering = ElectraForQuestionAnswering
+TFEncoderDecoderModel = EncoderDecoderModel
+GPT2ForSequenceToSequence = EncoderDecoderModel
+TFGPT2ForSequenceToSequence = EncoderDecoderModel
 TFGPT2ForSequenceClassification = GPT2ForSequenceClassification
 TFGPT2ForMultipleChoice = GPT2ForMultipleChoice
 TFGPT2ForTokenClassification = GPT2ForTokenClassification
@@ -167,4 +175,5 @@ TFGPT2Model = GPT2Model
 TFGPT2LMHeadModel = GPT2LMHeadModel
 GPT2ForCausalLM = GPT2LMHeadModel
 TFGPT2ForCausalLM = GPT2LMHeadModel
+TFGPT2ForDocumentClassification = GPT2ForDocumentClassification
 TFGPT2DoubleHeadsModel = GPT2DoubleHeadsModel

@@ -1,7 +1,7 @@
 """Backbones: the contract between a family and everything else."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
@@ -386,21 +386,30 @@ def config_from_dict(values: dict) -> transformers.PreTrainedConfig:
     return transformers.AutoConfig.for_model(**values)
 
 
-def with_overrides(config: transformers.PreTrainedConfig, overrides: Mapping) -> transformers.PreTrainedConfig:
+def with_overrides(
+    config: transformers.PreTrainedConfig, overrides: Mapping, own_keys: Iterable[str] = ()
+) -> transformers.PreTrainedConfig:
     """A config with values replaced; the config itself if there are none.
+
+    Args:
+        config: it is not changed.
+        overrides: values by name.
+        own_keys: names of values that a config may have beside those of its class.
 
     Raises:
         ValueError: the config has no such value; names the nearest.
     """
     if not overrides:
         return config
-    values = config.to_dict()
+    own = {name: overrides[name] for name in own_keys if name in overrides}
+    overrides = {name: value for name, value in overrides.items() if name not in own}
+    values = {**config.to_dict(), **own}
     if "num_labels" in overrides:  # labels of another number would contradict it
         values = {name: value for name, value in values.items() if name not in ("id2label", "label2id")}
     config, unknown = type(config).from_dict(values, return_unused_kwargs=True, **overrides)
     if unknown:
         name = sorted(unknown)[0]
-        known = sorted({*config.to_dict(), *config.attribute_map, "num_labels"})
+        known = sorted({*config.to_dict(), *config.attribute_map, *own_keys, "num_labels"})
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         raise ValueError(f"{type(config).__name__} has no {name!r}, did you mean {near!r}")
     return config

@@ -40,6 +40,7 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
     auto_name: str
     suffix: str
     family: type | None = None
+    config_keys: tuple[str, ...] = ()
     reports_perplexity = False
 
     def __init__(self, config: transformers.PreTrainedConfig, dtype=None, seed: int | None = None, **kwargs):
@@ -215,7 +216,7 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
             policy = keras.saving.deserialize_keras_object(config["dtype"])
             return cls(config_from_dict(config["config"]), dtype=policy, name=config["name"])
         check_is_config(config)
-        config = with_overrides(config, overrides)
+        config = with_overrides(config, overrides, cls.config_keys)
         return cls._class_for(config)(config, dtype=dtype, seed=seed)
 
     @classmethod

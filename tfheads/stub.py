@@ -12,7 +12,7 @@ def stub() -> str:
     """The text of the stub."""
     imports, classes, aliases = [], [], []
     for cls in registry.TASKS.values():
-        imports.append(f"from tfheads.models import {cls.__name__} as {cls.__name__}")
+        imports.append(f"from {cls.__module__} import {cls.__name__} as {cls.__name__}")
         aliases.append(f"{cls.auto_name} = {cls.__name__}")
     for name, place in tfheads.LAZY.items():
         module, _, attribute = place.partition(":")

@@ -69,7 +69,8 @@ class Pretrained:
             local_files_only=local_files_only,
             force_download=force_download,
         )
-        config = with_overrides(read_config(directory) if config is None else copy.deepcopy(config), overrides)
+        config = read_config(directory) if config is None else copy.deepcopy(config)
+        config = with_overrides(config, overrides, cls.config_keys)
         config._name_or_path = str(pretrained_model_name_or_path)
         named = cls._class_for(config)
         with open_tensors(directory) as tensors:

@@ -10,6 +10,7 @@ from tfheads.heads import (
     LastToken,
     QuestionAnsweringHead,
     TokenClassificationHead,
+    document_head,
     sequence_summary,
     standard_heads,
 )
@@ -67,6 +68,7 @@ class GPT2(Backbone):
         **standard_heads(lambda config: LastToken(config.pad_token_id), lambda config: 0.0, use_bias=False),
         "base": None,
         "causal-lm": language_model_head,
+        "document-classification": lambda config: document_head(config, LastToken(config.pad_token_id), use_bias=False),
         "double-heads": double_head,
         "question-answering": lambda config: QuestionAnsweringHead(config.hidden_size),
         "token-classification": lambda config: TokenClassificationHead(
@@ -129,6 +131,7 @@ class GPT2(Backbone):
                     {"summary.summary": "multiple_choice_head.summary"},
                 ),
                 "sequence-classification": {"classifier": "score"},
+                "document-classification": ({"classifier": "score"}, {"windows.score": "window_attention.score"}),
                 "multiple-choice": {"classifier": "score"},
                 "token-classification": {"classifier": "classifier"},
                 "question-answering": {"classifier": "qa_outputs"},

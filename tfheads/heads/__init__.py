@@ -2,6 +2,7 @@
 
 from tfheads.heads.classification import ChoiceHead, ClassificationHead
 from tfheads.heads.discrimination import DiscriminatorHead
+from tfheads.heads.documents import DocumentHead, document_head
 from tfheads.heads.joined import DoubleHead, PreTrainingHead
 from tfheads.heads.language import LanguageModelHead
 from tfheads.heads.pooling import ChosenToken, DensePooler, FirstToken, LastToken, MeanToken, PooledModelHead
@@ -15,6 +16,7 @@ __all__ = [
     "ClassificationHead",
     "DensePooler",
     "DiscriminatorHead",
+    "DocumentHead",
     "DoubleHead",
     "FirstToken",
     "LanguageModelHead",
@@ -25,6 +27,7 @@ __all__ = [
     "QuestionAnsweringHead",
     "SequenceSummary",
     "TokenClassificationHead",
+    "document_head",
     "sequence_summary",
     "standard_heads",
 ]

@@ -1,0 +1,5 @@
+"""Tasks that do more than a backbone with a head; each registers itself, as those of `tfheads.models` do."""
+
+from tfheads.tasks.document_classification import ForDocumentClassification
+
+__all__ = ["ForDocumentClassification"]
