@@ -259,7 +259,8 @@ def _traits(class_name: str, config, ids) -> dict:
         model = getattr(tfheads, class_name).from_config(config)
     shapes = {source.name: source.shape for source in tensor_sources(model)}
     load(model, Stored({name: weights.weight(name, shape) for name, shape in shapes.items()}))
-    return {"parameters": shapes, "outputs": main_output(model(ids)).round(4).tolist()}
+    target = {"decoder_input_ids": ids[:, :5]} if model.backbone.encodes_source else {}
+    return {"parameters": shapes, "outputs": main_output(model(ids, **target)).round(4).tolist()}
 
 
 @pytest.mark.parametrize("name", ["gpt2/lm", "bert/mlm"])
