@@ -8,6 +8,8 @@ import pytest
 import transformers
 from huggingface_hub import ModelCard
 
+import tfheads
+from tfheads import registry
 from tfheads.checkpoints.model_card import MARK, card_of, is_generated, is_hub_id, model_card, write_model_card
 
 
@@ -76,6 +78,14 @@ def test_the_code_is_right(task, name):
         ast.parse(block)
         assert f'{name}.from_pretrained("someone/model")' in block
     assert hasattr(transformers, name)
+
+
+@pytest.mark.parametrize("task", registry.TASKS)
+def test_the_code_names_classes_that_there_are(task):
+    blocks = re.findall(r"```python\n(.*?)```", full_card(task=task), re.DOTALL)
+    for package, block in zip((tfheads, transformers), blocks, strict=False):
+        names = re.findall(r"(\w+)\.from_pretrained\(\"someone", ast.unparse(ast.parse(block)).replace("'", '"'))
+        assert names and all(hasattr(package, name) for name in names)
 
 
 def test_a_name_with_quotes_is_still_code():

@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+import transformers
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+
+from tfheads.registry import TASKS
 
 CARD_FILE = "README.md"
 MARK = (
@@ -31,16 +34,23 @@ PIPELINES = {
     "ctc": "automatic-speech-recognition",
     "speech-seq2seq": "automatic-speech-recognition",
     "base": "feature-extraction",
+    "text-classification": "text-classification",
+    "document-classification": "text-classification",
+    "conditional-generation": "text2text-generation",
 }
 TITLES = {
     "causal-lm": "causal language modelling (predict the next token)",
     "masked-lm": "masked language modelling (predict the tokens that were masked)",
     "base": "hidden states for each token",
+    "seq2seq-lm": "text to text",
 }
-CLASSES = {
-    "causal-lm": "AutoModelForCausalLM",
-    "masked-lm": "AutoModelForMaskedLM",
-    "base": "AutoModel",
+# What a pipeline is called with in the example of a card.
+EXAMPLES = {
+    "text-generation": '"Once upon a time", max_new_tokens=30',
+    "fill-mask": 'f"The capital of France is {pipeline.tokenizer.mask_token}."',
+    "text-classification": '"I liked it from the first page to the last."',
+    "token-classification": '"Ada Lovelace was born in London."',
+    "question-answering": 'question="Where was she born?", context="Ada Lovelace was born in London."',
 }
 # Shown by their usual names; a metric that is not here is shown as it is called.
 METRIC_NAMES = {
@@ -116,7 +126,7 @@ def model_card(
         f"# {model_name.rsplit('/', 1)[-1]}",
         _introduction(task, architecture, parameters, base_model, datasets, description, bool(trained)),
         _results(metrics),
-        _how_to_use(model_name, task),
+        _how_to_use(model_name, task, architecture),
         _training_data(datasets, dataset_config),
         _hyperparameters(hyperparameters),
         _history(history),
@@ -218,22 +228,19 @@ def _results(metrics: Mapping[str, float] | None) -> str | None:
     return "It achieves these results on the evaluation data:\n\n" + "\n".join(lines)
 
 
-def _how_to_use(model_name: str, task: str) -> str:
+def _how_to_use(model_name: str, task: str, architecture: str | None) -> str:
     name = json.dumps(model_name)
     lines = ["## How to use", "", "With TensorFlow:", "", "```python", "import tfheads", ""]
-    if task in ("causal-lm", "masked-lm"):
-        text = "Once upon a time" if task == "causal-lm" else None
-        lines.append(f'pipeline = tfheads.pipeline("{PIPELINES[task]}", model={name})')
-        if text:
-            lines.append(f'print(pipeline("{text}", max_new_tokens=30))')
-        else:
-            lines.append('print(pipeline(f"The capital of France is {pipeline.tokenizer.mask_token}."))')
-        lines.append("")
-    auto = CLASSES.get(task, "AutoModelFor" + "".join(word.capitalize() for word in task.split("-")))
-    lines += [f"model = tfheads.{auto}.from_pretrained({name})", "```", "", "With PyTorch:", "", "```python"]
-    lines += [f"from transformers import {auto}, AutoTokenizer", ""]
-    lines += [f"tokenizer = AutoTokenizer.from_pretrained({name})"]
-    lines += [f"model = {auto}.from_pretrained({name})", "```"]
+    example = EXAMPLES.get(PIPELINES.get(task))
+    if example and task != "document-classification":  # whose texts no pipeline cuts into windows
+        lines += [f'pipeline = tfheads.pipeline("{PIPELINES[task]}", model={name})', f"print(pipeline({example}))", ""]
+    auto = TASKS[task].auto_name if task in TASKS else "AutoModel"
+    lines += [f"model = tfheads.{auto}.from_pretrained({name})", "```"]
+    theirs = next((one for one in (auto, architecture) if one and hasattr(transformers, one)), None)
+    if theirs:
+        lines += ["", "With PyTorch:", "", "```python", f"from transformers import {theirs}, AutoTokenizer", ""]
+        lines += [f"tokenizer = AutoTokenizer.from_pretrained({name})"]
+        lines += [f"model = {theirs}.from_pretrained({name})", "```"]
     return "\n".join(lines)
 
 
