@@ -1,0 +1,142 @@
+"""Models that read a source and write a target: their inputs, their labels, and pairs of two checkpoints."""
+
+import keras
+import numpy as np
+import pytest
+import transformers
+
+import tfheads
+
+BERT = {
+    "vocab_size": 41,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 20,
+}
+GPT2 = {"vocab_size": 31, "n_embd": 24, "n_layer": 2, "n_head": 2, "n_positions": 12, "bos_token_id": 1}
+SOURCE = np.random.RandomState(0).randint(3, 41, (2, 7))
+MASK = np.array([[1] * 7, [1] * 4 + [0] * 3])
+LABELS = np.array([[5, 6, 7, 8], [9, 10, -100, -100]])
+
+
+@pytest.fixture
+def directories(tmp_path):
+    encoder = tfheads.BertModel(transformers.BertConfig(**BERT), seed=1)
+    decoder = tfheads.GPT2LMHeadModel(transformers.GPT2Config(**GPT2), seed=2)
+    encoder.save_pretrained(str(tmp_path / "encoder"))
+    decoder.save_pretrained(str(tmp_path / "decoder"))
+    return str(tmp_path / "encoder"), str(tmp_path / "decoder")
+
+
+@pytest.fixture
+def model(directories):
+    return tfheads.EncoderDecoderModel.from_encoder_decoder_pretrained(
+        *directories, decoder_start_token_id=1, pad_token_id=0, seed=3
+    )
+
+
+def test_two_checkpoints_become_one_model_and_new_cross_attention_is_said_once(directories, caplog):
+    with caplog.at_level("WARNING", logger="tfheads"):
+        model = tfheads.GPT2ForSequenceToSequence.from_encoder_decoder_pretrained(
+            *directories, decoder_start_token_id=1, pad_token_id=0, decoder_resid_pdrop=0.3
+        )
+    said = [record.getMessage() for record in caplog.records if record.name == "tfheads"]
+    assert len(said) == 1
+    assert "crossattention" in said[0]
+    assert model.config.decoder.resid_pdrop == 0.3
+    assert model.config.decoder_start_token_id == 1
+    encoder = tfheads.BertModel.from_pretrained(directories[0])
+    decoder = tfheads.GPT2LMHeadModel.from_pretrained(directories[1])
+    np.testing.assert_array_equal(
+        model(input_ids=SOURCE, attention_mask=MASK, labels=LABELS).encoder_last_hidden_state,
+        encoder(input_ids=SOURCE, attention_mask=MASK).last_hidden_state,
+    )
+    np.testing.assert_array_equal(model.backbone.token_table, decoder.backbone.token_table)
+    cross = model.backbone.decoder.stack.blocks[0].cross_attention
+    assert float(np.abs(cross.query.kernel.numpy()).max()) > 0
+    assert model.backbone.bridge.kernel.shape == (16, 24)
+    assert float(np.abs(model.backbone.bridge.kernel.numpy()).max()) > 0
+
+
+def test_a_saved_pair_comes_back_whole(model, tmp_path):
+    before = model(input_ids=SOURCE, attention_mask=MASK, labels=LABELS)
+    model.save_pretrained(str(tmp_path / "pair"))
+    again = tfheads.AutoModelForSeq2SeqLM.from_pretrained(str(tmp_path / "pair"))
+    after = again(input_ids=SOURCE, attention_mask=MASK, labels=LABELS)
+    np.testing.assert_array_equal(after.logits, before.logits)
+    model.save(tmp_path / "pair.keras")
+    loaded = keras.saving.load_model(tmp_path / "pair.keras")
+    np.testing.assert_array_equal(loaded(input_ids=SOURCE, attention_mask=MASK, labels=LABELS).logits, before.logits)
+
+
+def test_labels_give_the_decoder_its_inputs(model):
+    derived = model(input_ids=SOURCE, attention_mask=MASK, labels=LABELS)
+    given = model(
+        input_ids=SOURCE,
+        attention_mask=MASK,
+        decoder_input_ids=[[1, 5, 6, 7], [1, 9, 10, 0]],
+        decoder_attention_mask=[[1, 1, 1, 1], [1, 1, 1, 0]],
+        labels=LABELS,
+    )
+    np.testing.assert_array_equal(derived.logits, given.logits)
+    assert float(derived.loss) == float(given.loss)
+    assert derived.logits.shape == (2, 4, 31)
+
+
+def test_targets_may_begin_with_padding(model):
+    """The first token is never hidden, else it would see what it is to predict."""
+    model.config.decoder_start_token_id = 0
+    changed = np.where(LABELS == 8, 20, LABELS)
+    first, second = (model(input_ids=SOURCE, labels=labels).logits.numpy() for labels in (LABELS, changed))
+    np.testing.assert_array_equal(first[:, :4], second[:, :4])
+    changed = np.where(LABELS == 5, 20, LABELS)
+    np.testing.assert_array_equal(first[:, :1], model(input_ids=SOURCE, labels=changed).logits.numpy()[:, :1])
+
+
+def test_a_pair_learns_with_labels_among_the_inputs_or_apart(model):
+    inputs = {"input_ids": SOURCE, "attention_mask": MASK}
+    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    pooler = model.backbone.encoder_head.pooler.dense.kernel.numpy()
+    losses = model.fit({**inputs, "labels": LABELS}, epochs=8, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] - 0.5
+    apart = model.evaluate(inputs, LABELS, verbose=0, return_dict=True)
+    assert apart["loss"] == pytest.approx(float(model(**inputs, labels=LABELS).loss), abs=1e-5)
+    np.testing.assert_array_equal(model.backbone.encoder_head.pooler.dense.kernel, pooler)
+    predicted = model.predict({**inputs, "labels": LABELS}, verbose=0)
+    np.testing.assert_allclose(predicted["logits"], model(**inputs, labels=LABELS).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [
+        ({"input_ids": SOURCE}, "give decoder_input_ids, or labels"),
+        ({"input_ids": SOURCE, "labels": LABELS + 300}, "labels must be"),
+        ({"input_ids": SOURCE, "labels": LABELS[0]}, "labels must have 2 axes"),
+        ({"input_ids": SOURCE, "decoder_input_ids": np.ones((3, 4), int)}, "as many rows as the source, 2, got 3"),
+        ({"input_ids": SOURCE, "decoder_input_ids": np.ones((2, 13), int)}, "decoder_input_ids must have at most 12"),
+        ({"input_ids": SOURCE, "decoder_input_ids": [[31], [1]]}, "decoder_input_ids must be between 0 and 30, got 31"),
+        ({"input_ids": SOURCE + 40, "labels": LABELS}, "input_ids must be between 0 and 40"),
+        ({"input_ids": SOURCE, "labels": LABELS, "attention_mask": MASK[:, :3]}, "attention_mask must have the shape"),
+        ({"input_ids": SOURCE, "labels": LABELS, "decoder_inputs": LABELS}, "did you mean 'decoder_input_ids'"),
+        ({"decoder_input_ids": LABELS}, "give input_ids or inputs_embeds"),
+    ],
+)
+def test_bad_inputs_are_one_sentence(model, inputs, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        model(**inputs)
+
+
+def test_configs_that_cannot_be_are_one_sentence(model):
+    model.config.decoder_start_token_id = None
+    with pytest.raises(ValueError, match="decoder_start_token_id"):
+        model(input_ids=SOURCE, labels=LABELS)
+    config = transformers.EncoderDecoderConfig(
+        encoder={"model_type": "bert", **BERT}, decoder={"model_type": "gpt2", **GPT2}
+    )
+    with pytest.raises(ValueError, match="add_cross_attention=True"):
+        tfheads.EncoderDecoderModel(config)
+    config.decoder = transformers.DistilBertConfig()
+    with pytest.raises(ValueError, match="family with cross-attention, got 'distilbert'"):
+        tfheads.EncoderDecoderModel(config)
