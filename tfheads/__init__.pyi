@@ -11,6 +11,7 @@ from tfheads.models import ForTokenClassification as ForTokenClassification
 from tfheads.models import ForQuestionAnswering as ForQuestionAnswering
 from tfheads.models import ForMultipleChoice as ForMultipleChoice
 from tfheads.models import DoubleHeadsModel as DoubleHeadsModel
+from tfheads.tasks.conditional_generation import ForConditionalGeneration as ForConditionalGeneration
 from tfheads.tasks.document_classification import ForDocumentClassification as ForDocumentClassification
 from tfheads.optimizers import create_optimizer_and_schedule as create_optimizer_and_schedule
 from tfheads.optimizers import AdamW as AdamW
@@ -83,6 +84,7 @@ class GPT2ForTokenClassification(ForTokenClassification): ...
 class GPT2ForQuestionAnswering(ForQuestionAnswering): ...
 class GPT2Model(BareModel): ...
 class GPT2LMHeadModel(ForCausalLM): ...
+class GPT2ForConditionalGeneration(ForConditionalGeneration): ...
 class GPT2ForDocumentClassification(ForDocumentClassification): ...
 class GPT2DoubleHeadsModel(DoubleHeadsModel): ...
 
@@ -97,6 +99,7 @@ AutoModelForTokenClassification = ForTokenClassification
 AutoModelForQuestionAnswering = ForQuestionAnswering
 AutoModelForMultipleChoice = ForMultipleChoice
 AutoDoubleHeadsModel = DoubleHeadsModel
+AutoModelForConditionalGeneration = ForConditionalGeneration
 AutoModelForDocumentClassification = ForDocumentClassification
 create_optimizer = create_optimizer_and_schedule
 TFAutoModel = BareModel
@@ -110,6 +113,7 @@ TFAutoModelForTokenClassification = ForTokenClassification
 TFAutoModelForQuestionAnswering = ForQuestionAnswering
 TFAutoModelForMultipleChoice = ForMultipleChoice
 TFAutoDoubleHeadsModel = DoubleHeadsModel
+TFAutoModelForConditionalGeneration = ForConditionalGeneration
 TFAutoModelForDocumentClassification = ForDocumentClassification
 TFBertForSequenceClassification = BertForSequenceClassification
 TFBertForMultipleChoice = BertForMultipleChoice
@@ -175,5 +179,6 @@ TFGPT2Model = GPT2Model
 TFGPT2LMHeadModel = GPT2LMHeadModel
 GPT2ForCausalLM = GPT2LMHeadModel
 TFGPT2ForCausalLM = GPT2LMHeadModel
+TFGPT2ForConditionalGeneration = GPT2ForConditionalGeneration
 TFGPT2ForDocumentClassification = GPT2ForDocumentClassification
 TFGPT2DoubleHeadsModel = GPT2DoubleHeadsModel

@@ -9,6 +9,7 @@ from tfheads.heads import (
     LanguageModelHead,
     LastToken,
     QuestionAnsweringHead,
+    TargetLanguageModelHead,
     TokenClassificationHead,
     document_head,
     sequence_summary,
@@ -18,9 +19,9 @@ from tfheads.layers import Attention, FeedForward, LayerNorm, PreNormBlock, Stac
 from tfheads.registry import family
 
 
-def language_model_head(config) -> LanguageModelHead:
+def language_model_head(config, kind: type[LanguageModelHead] = LanguageModelHead) -> LanguageModelHead:
     """The output table alone."""
-    return LanguageModelHead(config.hidden_size, config.vocab_size, tied=config.tie_word_embeddings, causal=True)
+    return kind(config.hidden_size, config.vocab_size, tied=config.tie_word_embeddings, causal=True)
 
 
 def double_head(config) -> DoubleHead:
@@ -68,6 +69,7 @@ class GPT2(Backbone):
         **standard_heads(lambda config: LastToken(config.pad_token_id), lambda config: 0.0, use_bias=False),
         "base": None,
         "causal-lm": language_model_head,
+        "conditional-generation": lambda config: language_model_head(config, TargetLanguageModelHead),
         "document-classification": lambda config: document_head(config, LastToken(config.pad_token_id), use_bias=False),
         "double-heads": double_head,
         "question-answering": lambda config: QuestionAnsweringHead(config.hidden_size),
@@ -126,6 +128,7 @@ class GPT2(Backbone):
             },
             heads={
                 "causal-lm": language_model,
+                "conditional-generation": language_model,
                 "double-heads": (
                     within("language_model", language_model),
                     {"summary.summary": "multiple_choice_head.summary"},

@@ -8,6 +8,7 @@ from tfheads.heads.language import LanguageModelHead
 from tfheads.heads.pooling import ChosenToken, DensePooler, FirstToken, LastToken, MeanToken, PooledModelHead
 from tfheads.heads.standard import standard_heads
 from tfheads.heads.summary import SequenceSummary, sequence_summary
+from tfheads.heads.targets import TargetLanguageModelHead
 from tfheads.heads.tokens import QuestionAnsweringHead, TokenClassificationHead
 
 __all__ = [
@@ -20,12 +21,15 @@ __all__ = [
     "DoubleHead",
     "FirstToken",
     "LanguageModelHead",
+    "LastOfToken",
     "LastToken",
     "MeanToken",
+    "OffsetLanguageModelHead",
     "PooledModelHead",
     "PreTrainingHead",
     "QuestionAnsweringHead",
     "SequenceSummary",
+    "TargetLanguageModelHead",
     "TokenClassificationHead",
     "document_head",
     "sequence_summary",
