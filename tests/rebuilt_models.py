@@ -11,7 +11,7 @@ def rebuilt(class_name: str, config: dict, **changes):
     """The model of this public name with the weights that PyTorch's had when the fixtures were made."""
     cls = getattr(tfheads, class_name)
     model = cls.from_config(transformers.AutoConfig.for_model(cls.family.model_type, **{**config, **changes}))
-    base = "" if model.task == "base" else f"{cls.family.checkpoint_prefix}."
+    base = cls.family.checkpoint_base(model.task)
     for binding in cls.family.table(model.config).bindings(model, base):
         outlines = [np.broadcast_to(np.float32(0), variable.shape) for variable in binding.variables]
         shapes = [outline.shape for outline in binding.operation.to_tensors(outlines)]

@@ -48,8 +48,9 @@ def config_of(record: dict, **changes) -> transformers.PreTrainedConfig:
 
 
 def owners_of(record: dict) -> dict[str, str]:
-    """The name of each tensor's parameter in PyTorch, which is another tensor's where the two are tied."""
-    return {name: entry["tied_to"] or name for name, entry in record["parameters"].items()}
+    """The name of each tensor's parameter in PyTorch: another tensor's where two are tied or it is written renamed."""
+    written = {entry["name"]: entry["parameter"] for entry in record["exported"] if "parameter" in entry}
+    return {name: entry["tied_to"] or name for name, entry in record["parameters"].items()} | written
 
 
 def tensors_of(record: dict) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """Backbones: the contract between a family and everything else."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import keras
 import numpy as np
@@ -137,6 +137,7 @@ class Architecture:
         class_prefix: how the family's class names begin, such as "GPT2".
         class_names: public class names of tasks for which prefix + suffix is not the name.
         checkpoint_prefix: what backbone tensors are called below in a checkpoint with a head; "" for nothing.
+        checkpoint_prefixes: the same for tasks where it is another.
         heads: for each task a function of the config that makes the head, None for no head.
         model_mixins: classes that the family's models inherit from besides the task's.
         inert: config keys that no layer needs to read, with the reason.
@@ -146,6 +147,7 @@ class Architecture:
     class_prefix: str
     class_names: dict[str, tuple[str, ...]] = {}
     checkpoint_prefix: str
+    checkpoint_prefixes: dict[str, str] = {}
     heads: dict
     model_mixins: tuple[type, ...] = ()
     inert: dict[str, str] = {}
@@ -154,7 +156,15 @@ class Architecture:
     @classmethod
     def checkpoint_base(cls, task: str) -> str:
         """What the names of the backbone's tensors begin with in a checkpoint that is written for `task`."""
-        return "" if task == "base" or not cls.checkpoint_prefix else f"{cls.checkpoint_prefix}."
+        prefix = cls.checkpoint_prefixes.get(task, cls.checkpoint_prefix)
+        return "" if task == "base" or not prefix else f"{prefix}."
+
+    @classmethod
+    def base_in(cls, names: Collection[str]) -> str:
+        """What the names of the backbone's tensors begin with in a checkpoint with these names, of any task."""
+        prefixes = (cls.checkpoint_prefix, *cls.checkpoint_prefixes.values())
+        bases = [f"{prefix}." for prefix in prefixes if prefix]
+        return next((base for base in bases if any(name.startswith(base) for name in names)), "")
 
     def initial_scale(self, path: str) -> float:
         """By what the standard deviation of a new weight is multiplied; `path` is its layer's attribute path."""

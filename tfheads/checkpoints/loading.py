@@ -59,8 +59,7 @@ def plan_loading(model, tensors: Tensors, ignore_mismatched_sizes: bool = False)
     """
     table: Table = model.family.table(model.config)
     actual = _by_modern_name(tensors)
-    prefix = f"{model.family.checkpoint_prefix}."
-    base = prefix if any(name.startswith(prefix) for name in actual) else ""
+    base = model.family.base_in(actual)
     copies = {name: source.replace("{base}", base) for name, source in (table.copies | table.echoes).items()}
     for name, source in copies.items():
         if name in actual and source not in actual:

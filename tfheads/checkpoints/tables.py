@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import keras
 
 from tfheads.checkpoints.attribute_walk import checkpoint_variables, layers_by_path
-from tfheads.checkpoints.operations import Fused, Operation, Same, Transposed
+from tfheads.checkpoints.operations import Fused, FusedByHead, Operation, Same, Transposed
 from tfheads.layers.norms import LayerNorm, RMSNorm
 
 
@@ -52,7 +52,7 @@ class Module:
             yield Binding((f"{name}.weight",), (layer.gamma,), Same())
             if isinstance(layer, LayerNorm):
                 yield Binding((f"{name}.bias",), (layer.beta,), Same())
-        else:
+        elif layer.variables:
             raise TypeError(f"a table cannot bind {type(layer).__name__} by name, give a rule object for {name}")
 
 
@@ -76,6 +76,20 @@ class FusedConv1D(Module):
         operation = Fused(tuple(dense.units for dense in denses))
         yield Binding((f"{name}.weight",), tuple(dense.kernel for dense in denses), operation)
         yield Binding((f"{name}.bias",), tuple(dense.bias for dense in denses), operation)
+
+
+@dataclass(frozen=True)
+class FusedByHeadLinear(Module):
+    """The `parts` of an attention layer are one module, in PyTorch's layout, those of a head together."""
+
+    parts: tuple[str, ...] = ("query", "key", "value")
+
+    def bindings(self, layer, name):
+        denses = [getattr(layer, part) for part in self.parts]
+        operation = FusedByHead(layer.num_heads, len(denses))
+        yield Binding((f"{name}.weight",), tuple(dense.kernel for dense in denses), operation)
+        if layer.use_bias:
+            yield Binding((f"{name}.bias",), tuple(dense.bias for dense in denses), operation)
 
 
 @dataclass(frozen=True)

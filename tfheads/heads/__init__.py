@@ -6,7 +6,7 @@ from tfheads.heads.documents import DocumentHead, document_head
 from tfheads.heads.joined import DoubleHead, PreTrainingHead
 from tfheads.heads.language import LanguageModelHead
 from tfheads.heads.pooling import ChosenToken, DensePooler, FirstToken, LastToken, MeanToken, PooledModelHead
-from tfheads.heads.standard import standard_heads
+from tfheads.heads.standard import decoder_heads, standard_heads
 from tfheads.heads.summary import SequenceSummary, sequence_summary
 from tfheads.heads.targets import TargetLanguageModelHead
 from tfheads.heads.tokens import QuestionAnsweringHead, TokenClassificationHead
@@ -31,6 +31,7 @@ __all__ = [
     "SequenceSummary",
     "TargetLanguageModelHead",
     "TokenClassificationHead",
+    "decoder_heads",
     "document_head",
     "sequence_summary",
     "standard_heads",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 
 from tfheads.heads.classification import ChoiceHead, ClassificationHead
+from tfheads.heads.pooling import LastToken
 from tfheads.heads.tokens import QuestionAnsweringHead, TokenClassificationHead
 
 
@@ -12,6 +13,7 @@ def standard_heads(
     pooler: Callable[[object], keras.layers.Layer],
     dropout: Callable[[object], float],
     use_bias: bool = True,
+    width: str = "hidden_size",
 ) -> dict[str, Callable]:
     """Heads for the classes of texts and tokens, for answers and for choices, by task; each a function of the config.
 
@@ -19,19 +21,46 @@ def standard_heads(
         pooler: from the config to a part that makes one vector of a row, as wide as the hidden values.
         dropout: from the config to the rate in front of a classifier.
         use_bias: whether the classifiers of rows have biases.
+        width: the config's key for the width of the backbone's output.
     """
     return {
         "sequence-classification": lambda config: ClassificationHead(
             pooler(config),
-            config.hidden_size,
+            getattr(config, width),
             config.num_labels,
             problem_type=config.problem_type,
             dropout=dropout(config),
             use_bias=use_bias,
         ),
-        "multiple-choice": lambda config: ChoiceHead(pooler(config), config.hidden_size, dropout(config), use_bias),
+        "multiple-choice": lambda config: ChoiceHead(pooler(config), getattr(config, width), dropout(config), use_bias),
         "token-classification": lambda config: TokenClassificationHead(
-            config.hidden_size, config.num_labels, dropout(config)
+            getattr(config, width), config.num_labels, dropout(config)
         ),
-        "question-answering": lambda config: QuestionAnsweringHead(config.hidden_size, config.num_labels),
+        "question-answering": lambda config: QuestionAnsweringHead(getattr(config, width), config.num_labels),
     }
+
+
+def decoder_heads(width: str = "hidden_size") -> dict[str, Callable]:
+    """The heads of most decoders: rows are classified by their last token, without a bias.
+
+    The answers' two logits do not depend on the number of labels, as in transformers.
+
+    Args:
+        width: the config's key for the width of the backbone's output.
+    """
+    heads = standard_heads(lambda config: LastToken(config.pad_token_id), lambda config: 0.0, False, width)
+    return {
+        **heads,
+        "token-classification": lambda config: TokenClassificationHead(
+            getattr(config, width), config.num_labels, token_dropout(config)
+        ),
+        "question-answering": lambda config: QuestionAnsweringHead(getattr(config, width)),
+    }
+
+
+def token_dropout(config) -> float:
+    """The rate in front of a decoder's classifier of tokens, for which configs have two optional keys."""
+    for name in ("classifier_dropout", "hidden_dropout"):
+        if getattr(config, name, None) is not None:
+            return getattr(config, name)
+    return 0.1

@@ -1,0 +1,90 @@
+"""LLaMA 1 to 3: pre-norm decoder with rotary positions, RMS norms and a gated feed-forward (Touvron et al. 2023)."""
+
+from functools import partial
+
+from tfheads.backbones import Backbone
+from tfheads.checkpoints.tables import Table
+from tfheads.heads import LanguageModelHead, decoder_heads
+from tfheads.layers import (
+    Attention,
+    GatedFeedForward,
+    PreNormBlock,
+    RMSNorm,
+    Stack,
+    TextEmbeddings,
+    rotary_positions,
+)
+from tfheads.registry import family
+
+
+@family("llama")
+class Llama(Backbone):
+    """LLaMA's decoder; reference: `transformers.LlamaModel`."""
+
+    class_prefix = "Llama"
+    checkpoint_prefix = "model"
+    checkpoint_prefixes = {"question-answering": "transformer"}
+    inert = {
+        "max_position_embeddings": "rotary positions have no end; some of their types read it",
+        "pretraining_tp": "how the layers were spread when they were trained",
+    }
+    heads = {
+        **decoder_heads(),
+        "base": None,
+        "causal-lm": lambda config: LanguageModelHead(
+            config.hidden_size, config.vocab_size, tied=config.tie_word_embeddings, causal=True
+        ),
+    }
+    reference = "Touvron et al. 2023, transformers.LlamaModel"
+
+    @staticmethod
+    def make_embeddings(config):
+        return TextEmbeddings(config.vocab_size, config.hidden_size)
+
+    @staticmethod
+    def make_stack(config):
+        norm = partial(RMSNorm, config.hidden_size, config.rms_norm_eps)
+        if config.rope_parameters.get("partial_rotary_factor") not in (None, 1.0):
+            raise ValueError(f"partial_rotary_factor must be 1 for LLaMA, got {config.rope_parameters}")
+
+        def block():
+            attention = Attention(
+                config.hidden_size,
+                config.num_attention_heads,
+                num_key_value_heads=config.num_key_value_heads,
+                head_dim=config.head_dim,
+                use_bias=config.attention_bias,
+                dropout=config.attention_dropout,
+            )
+            feed_forward = GatedFeedForward(
+                config.hidden_size, config.intermediate_size, config.hidden_act, use_bias=config.mlp_bias
+            )
+            return PreNormBlock(attention, feed_forward, attention_norm=norm(), feed_forward_norm=norm())
+
+        return Stack(
+            [block() for _ in range(config.num_hidden_layers)],
+            final_norm=norm(),
+            rotary=rotary_positions(config.rope_parameters, config.head_dim, config.max_position_embeddings),
+            causal=True,
+        )
+
+    @staticmethod
+    def table(config):
+        block, theirs = "stack.blocks.{i}.", "layers.{i}."
+        return Table(
+            backbone={
+                "embeddings.token": "embed_tokens",
+                block + "attention.{query,key,value,output_dense}": theirs + "self_attn.{q_proj,k_proj,v_proj,o_proj}",
+                block + "{attention,feed_forward}_norm": theirs + "{input,post_attention}_layernorm",
+                block + "feed_forward.{gate,up,down}": theirs + "mlp.{gate,up,down}_proj",
+                "stack.final_norm": "norm",
+            },
+            heads={
+                "causal-lm": {"decoder": "lm_head"},
+                **dict.fromkeys(("sequence-classification", "multiple-choice"), {"classifier": "score"}),
+                "token-classification": {"classifier": "score"},
+                "question-answering": {"classifier": "qa_outputs"},
+            },
+            copies={"lm_head.weight": "{base}embed_tokens.weight"} if config.tie_word_embeddings else {},
+            ignored=(r"rotary_emb\.inv_freq$",),
+        )
