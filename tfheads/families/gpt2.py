@@ -39,6 +39,9 @@ def token_dropout(config) -> float:
     return 0.1
 
 
+classifiers = standard_heads(lambda config: LastToken(config.pad_token_id), lambda config: 0.0, use_bias=False)
+
+
 @family("gpt2")
 class GPT2(Backbone):
     """GPT-2's decoder; reference: `transformers.GPT2Model`."""
@@ -66,7 +69,8 @@ class GPT2(Backbone):
         ),
     }
     heads = {
-        **standard_heads(lambda config: LastToken(config.pad_token_id), lambda config: 0.0, use_bias=False),
+        **classifiers,
+        "text-classification": classifiers["sequence-classification"],
         "base": None,
         "causal-lm": language_model_head,
         "conditional-generation": lambda config: language_model_head(config, TargetLanguageModelHead),
@@ -133,7 +137,7 @@ class GPT2(Backbone):
                     within("language_model", language_model),
                     {"summary.summary": "multiple_choice_head.summary"},
                 ),
-                "sequence-classification": {"classifier": "score"},
+                **dict.fromkeys(("sequence-classification", "text-classification"), {"classifier": "score"}),
                 "document-classification": ({"classifier": "score"}, {"windows.score": "window_attention.score"}),
                 "multiple-choice": {"classifier": "score"},
                 "token-classification": {"classifier": "classifier"},

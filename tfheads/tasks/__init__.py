@@ -2,5 +2,6 @@
 
 from tfheads.tasks.conditional_generation import ForConditionalGeneration
 from tfheads.tasks.document_classification import ForDocumentClassification
+from tfheads.tasks.text_classification import ForTextClassification
 
-__all__ = ["ForConditionalGeneration", "ForDocumentClassification"]
+__all__ = ["ForConditionalGeneration", "ForDocumentClassification", "ForTextClassification"]
