@@ -33,7 +33,7 @@ def question_windows(
     contexts: Sequence[str],
     *,
     max_length: int = 384,
-    stride: int = 128,
+    doc_stride: int = 128,
     max_question_length: int | None = None,
 ) -> BatchEncoding:
     """Questions with their contexts as rows of tokens, as many for each as its context needs.
@@ -45,7 +45,7 @@ def question_windows(
         tokenizer: a fast one, which knows the place of each token in the text.
         questions, contexts: one context for each question.
         max_length: the most tokens of a row, special tokens included.
-        stride: how many tokens of the context neighbouring rows share.
+        doc_stride: how many tokens of the context neighbouring rows share.
         max_question_length: the question is cut after so many tokens; None leaves it whole.
 
     Returns:
@@ -54,30 +54,37 @@ def question_windows(
 
     Raises:
         TypeError: a question or a context is not a string, or the tokenizer is a slow one.
-        ValueError: a question or a context is empty, a question leaves no room for its context, or `stride` is more
+        ValueError: a question or a context is empty, a question leaves no room for its context, or `doc_stride` is more
             than this room.
     """
     check_tokenizer(tokenizer)
-    check_window(max_length, stride)
+    check_window(max_length, doc_stride)
     if len(questions) != len(contexts):
         raise ValueError(f"contexts must be as many as questions, got {len(contexts)} for {len(questions)}")
     for question, context in zip(questions, contexts, strict=True):
         check_pair(question, context)
     if max_question_length is not None:
         questions = [_cut(tokenizer, question, max_question_length) for question in questions]
-    _check_room(tokenizer, questions, contexts, max_length, stride)
+    _check_room(tokenizer, questions, contexts, max_length, doc_stride)
     first = question_is_first(tokenizer)
     return tokenizer(
         list(questions if first else contexts),
         list(contexts if first else questions),
         truncation="only_second" if first else "only_first",
         max_length=max_length,
-        stride=stride,
+        stride=doc_stride,
         return_attention_mask=True,
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
         verbose=False,
     )
+
+
+def context_rooms(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], max_length: int) -> list[int]:
+    """How many tokens of a row each question leaves for its context; 0 or less where it leaves none."""
+    special = tokenizer.num_special_tokens_to_add(pair=True)
+    encoded = tokenizer(list(questions), add_special_tokens=False, verbose=False)["input_ids"]
+    return [max_length - special - len(ids) for ids in encoded]
 
 
 def question_is_first(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -105,7 +112,7 @@ def training_features(
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_length: int = 384,
-    stride: int = 128,
+    doc_stride: int = 128,
     pad_to_max_length: bool = False,
     question_column: str = "question",
     context_column: str = "context",
@@ -119,7 +126,7 @@ def training_features(
     Args:
         examples: columns; each of `answers` is `{"text": [...], "answer_start": [...]}` with characters of the context,
             as in SQuAD.
-        tokenizer, max_length, stride: see `question_windows`.
+        tokenizer, max_length, doc_stride: see `question_windows`.
         pad_to_max_length: all rows get this length. A tokenizer that pads on the left always has it so, because later
             padding would move the positions.
 
@@ -127,7 +134,7 @@ def training_features(
         TypeError, ValueError: as `question_windows`, and an answer that does not stand in its context.
     """
     questions, contexts = [text.lstrip() for text in examples[question_column]], examples[context_column]
-    encoded = question_windows(tokenizer, questions, contexts, max_length=max_length, stride=stride)
+    encoded = question_windows(tokenizer, questions, contexts, max_length=max_length, doc_stride=doc_stride)
     spans = [_answer_span(*pair) for pair in zip(examples[answers_column], contexts, strict=True)]
     features = _inputs(encoded)
     features["start_positions"], features["end_positions"] = [], []
@@ -145,7 +152,7 @@ def evaluation_features(
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_length: int = 384,
-    stride: int = 128,
+    doc_stride: int = 128,
     pad_to_max_length: bool = False,
     question_column: str = "question",
     context_column: str = "context",
@@ -157,13 +164,13 @@ def evaluation_features(
     stands for, without a space before them; None for tokens that are not of the context.
 
     Args:
-        examples, tokenizer, max_length, stride, pad_to_max_length: see `training_features`.
+        examples, tokenizer, max_length, doc_stride, pad_to_max_length: see `training_features`.
 
     Raises:
         TypeError, ValueError: as `question_windows`.
     """
     questions, contexts = [text.lstrip() for text in examples[question_column]], examples[context_column]
-    encoded = question_windows(tokenizer, questions, contexts, max_length=max_length, stride=stride)
+    encoded = question_windows(tokenizer, questions, contexts, max_length=max_length, doc_stride=doc_stride)
     features = _inputs(encoded)
     features["example_id"] = [examples[id_column][sample] for sample in encoded["overflow_to_sample_mapping"]]
     features["null_index"] = [null_index(ids, tokenizer) for ids in encoded["input_ids"]]
@@ -246,12 +253,14 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
         raise TypeError(f"tokenizer must be a fast one, which knows offsets, got {type(tokenizer).__name__}")
 
 
-def check_window(max_length: int, stride: int) -> None:
+def check_window(max_length: int, doc_stride: int) -> None:
     """Raises a `ValueError` unless windows of this length can overlap by this much."""
     if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
         raise ValueError(f"max_length must be a whole number from 1, got {max_length!r}")
-    if isinstance(stride, bool) or not isinstance(stride, int) or not 0 <= stride < max_length:
-        raise ValueError(f"stride must be a whole number from 0 and below max_length, {max_length}, got {stride!r}")
+    if isinstance(doc_stride, bool) or not isinstance(doc_stride, int) or not 0 <= doc_stride < max_length:
+        raise ValueError(
+            f"doc_stride must be a whole number from 0 and below max_length, {max_length}, got {doc_stride!r}"
+        )
 
 
 def check_pair(question: str, context: str) -> None:
@@ -276,24 +285,23 @@ def _check_room(
     questions: Sequence[str],
     contexts: Sequence[str],
     max_length: int,
-    stride: int,
+    doc_stride: int,
 ) -> None:
     """Says in a sentence what the tokenizer would abort on."""
-    special = tokenizer.num_special_tokens_to_add(pair=True)
-    encoded = tokenizer(list(questions), add_special_tokens=False, verbose=False)["input_ids"]
-    for question, context, ids in zip(questions, contexts, encoded, strict=True):
-        room = max_length - len(ids) - special
+    rooms = context_rooms(tokenizer, questions, max_length)
+    for question, context, room in zip(questions, contexts, rooms, strict=True):
         # A context that fits needs no second window, so that the stride does not matter.
-        if room > stride or len(tokenizer(context, add_special_tokens=False, verbose=False)["input_ids"]) <= room:
+        if room > doc_stride or len(tokenizer(context, add_special_tokens=False, verbose=False)["input_ids"]) <= room:
             continue
         shown = repr(question if len(question) <= 40 else question[:40] + "...")
         if room < 1:
             raise ValueError(
-                f"question must leave room for its context in {max_length} tokens, got {len(ids)} tokens in {shown}"
+                f"question must leave room for its context in {max_length} tokens, got {shown}, which with special "
+                f"tokens has {max_length - room}"
             )
         raise ValueError(
-            f"stride must be below {room}, the tokens that the question {shown} leaves of {max_length} for its "
-            f"context, got {stride}"
+            f"doc_stride must be below {room}, the tokens that the question {shown} leaves of {max_length} for its "
+            f"context, got {doc_stride}"
         )
 
 
