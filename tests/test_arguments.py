@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tfheads.recipes.arguments import CausalLanguageModellingArguments, MaskedLanguageModellingArguments
+from tfheads.recipes.arguments import (
+    CausalLanguageModellingArguments,
+    MaskedLanguageModellingArguments,
+    TextClassificationArguments,
+)
 from tfheads.recipes.command_line import help_text, parse, parse_or_exit
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -21,12 +25,20 @@ def written(tmp_path, text):
     return str(path)
 
 
+CLASSES = {
+    "clm": CausalLanguageModellingArguments,
+    "mlm": MaskedLanguageModellingArguments,
+    "glue": TextClassificationArguments,
+}
+"""The arguments of a configuration, by the first part of its name that says which recipe it is for."""
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.iterdir()), ids=lambda path: path.name)
 def test_every_config_loads(path):
-    masked = "mlm" in path.name
-    arguments = parse(MaskedLanguageModellingArguments if masked else CausalLanguageModellingArguments, [str(path)])
+    recipe = next(word for word in path.stem.split("_") if word in CLASSES)
+    arguments = parse(CLASSES[recipe], [str(path)])
     assert arguments.do_train
-    assert arguments.output_dir.endswith(("clm_gpt2", "clm_gpt2_finetune", "mlm_bert", "/gpt2", "/bert"))
+    assert arguments.output_dir.endswith((path.stem, "quickstart_output/gpt2", "quickstart_output/bert"))
     assert 0 < arguments.learning_rate <= 2e-3
 
 

@@ -55,10 +55,17 @@ EXAMPLES = {
 # Shown by their usual names; a metric that is not here is shown as it is called.
 METRIC_NAMES = {
     "loss": "Loss",
-    "eval_loss": "Loss",
-    "val_loss": "Loss",
     "perplexity": "Perplexity",
     "accuracy": "Accuracy",
+    "f1": "F1",
+    "precision": "Precision",
+    "recall": "Recall",
+    "matthews_correlation": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearmanr": "Spearman correlation",
+    "mse": "Mean squared error",
+    "combined_score": "Combined score",
+    "exact_match": "Exact match",
 }
 DATA_SUFFIXES = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst")
 
@@ -114,7 +121,7 @@ def model_card(
         datasets=[name for name in datasets if is_hub_id(name)] or None,
         language=language,
         license=license,
-        metrics=[name for name in finite if "loss" not in name] or None,
+        metrics=[_plain_name(name) for name in finite if "loss" not in name] or None,
         model_name=model_name,
         eval_results=_eval_results(task, datasets, dataset_config, dataset_split, finite) or None,
     )
@@ -198,8 +205,8 @@ def _eval_results(
             dataset_name=name,
             dataset_config=config,
             dataset_split=split,
-            metric_type=metric.removeprefix("eval_").removeprefix("val_"),
-            metric_name=METRIC_NAMES.get(metric, metric),
+            metric_type=_plain_name(metric),
+            metric_name=_shown_metric(metric),
             metric_value=float(value),
         )
         for metric, value in metrics.items()
@@ -224,8 +231,16 @@ def _introduction(task, architecture, parameters, base_model, datasets, descript
 def _results(metrics: Mapping[str, float] | None) -> str | None:
     if not metrics:
         return None
-    lines = [f"- {METRIC_NAMES.get(name, name)}: {_number(value)}" for name, value in metrics.items()]
+    lines = [f"- {_shown_metric(name)}: {_number(value)}" for name, value in metrics.items()]
     return "It achieves these results on the evaluation data:\n\n" + "\n".join(lines)
+
+
+def _plain_name(metric: str) -> str:
+    return metric.removeprefix("eval_").removeprefix("val_")
+
+
+def _shown_metric(metric: str) -> str:
+    return METRIC_NAMES.get(_plain_name(metric), metric)
 
 
 def _how_to_use(model_name: str, task: str, architecture: str | None) -> str:

@@ -71,11 +71,8 @@ class BatchSource:
     def steps_per_epoch(self, batch_size: int, drop_remainder: bool = True) -> int:
         """How many batches of `batch_size` rows (of this shard) an epoch has."""
         index, count = self._shard
-        wide, steps = batch_size * count, 0
-        for _, numbers in self.buckets:
-            full, rest = divmod(self.rows if numbers is None else len(numbers), wide)
-            steps += full + int(not drop_remainder and rest > index)
-        return steps
+        full, rest = divmod(self.rows, batch_size * count)
+        return full + int(not drop_remainder and rest > index)
 
     def batches(
         self,
@@ -160,18 +157,18 @@ class BatchSource:
         """
         index, count = self._shard
         wide, plans, lengths = batch_size * count, [], []
-        for length, numbers in self.buckets:
-            order = tf.range(self.rows, dtype=tf.int64) if numbers is None else tf.constant(numbers, tf.int64)
+        left, size = tf.zeros([0], tf.int64), 0  # rows that did not fill a batch of their bucket, and how many
+        for place, (length, numbers) in enumerate(self.buckets):
+            own = tf.range(self.rows, dtype=tf.int64) if numbers is None else tf.constant(numbers, tf.int64)
+            order, size = tf.concat([left, own], axis=0), size + (self.rows if numbers is None else len(numbers))
             if epoch is not None:
                 order = tf.random.experimental.stateless_shuffle(order, _epoch_seed(seed, epoch, ROW_ORDER, length))
-            size = self.rows if numbers is None else len(numbers)
-            if drop_remainder:
-                order = order[: size // wide * wide]
-            else:
-                order = tf.pad(order, [[0, -size % wide]], constant_values=NO_ROW)
-            plan = tf.reshape(order, [-1, wide])[:, index::count]
+            if place == len(self.buckets) - 1 and not drop_remainder:
+                order, size = tf.pad(order, [[0, -size % wide]], constant_values=NO_ROW), size + -size % wide
+            full = size // wide * wide
+            plan, left, size = tf.reshape(order[:full], [-1, wide])[:, index::count], order[full:], size - full
             plans.append(plan)
-            lengths.append(tf.fill([tf.shape(plan)[0]], tf.constant(length, tf.int64)))
+            lengths.append(tf.fill([full // wide], tf.constant(length, tf.int64)))
         rows, lengths = tf.concat(plans, axis=0), tf.concat(lengths, axis=0)
         if len(self.buckets) > 1 and epoch is not None:
             # The same for every shard, so that workers meet batches of one length at the same step.
@@ -233,7 +230,8 @@ class TokenBlocks(BatchSource):
 class TokenRows(BatchSource):
     """Rows of different lengths that are padded on the right: pieces of documents, or lines.
 
-    A batch holds rows of one bucket and is padded to the bucket's length, so XLA compiles one graph a bucket.
+    A batch holds rows of one bucket and is padded to the bucket's length, so XLA compiles one graph a bucket. Rows that
+    do not fill a batch of their bucket go to the next longer one.
 
     Args:
         columns: flat columns as `tokenizing.flatten_tokens` gives them.

@@ -96,6 +96,38 @@ def load_text(
     return texts
 
 
+def load_splits(
+    dataset_name: str | None = None,
+    dataset_config_name: str | None = None,
+    *,
+    files: Mapping[str, Files | None],
+    num_proc: int | None = None,
+    cache_dir: str | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> dict[str, datasets.Dataset]:
+    """Labelled data with all its columns: the splits of a named dataset, and of files.
+
+    Args:
+        dataset_name, dataset_config_name: as in `load_text`.
+        files: files of each split, which replace the named dataset's split.
+
+    Raises:
+        FileNotFoundError: a file, folder or pattern that matches nothing.
+        ValueError: a split without rows, an unknown ending, text that is not UTF-8.
+    """
+    options = {"num_proc": num_proc, "cache_dir": cache_dir}
+    found: dict[str, datasets.Dataset] = {}
+    if dataset_name is not None:
+        named = {"revision": revision, "token": token, "streaming": False, **options}
+        found.update(_load_named(dataset_name, dataset_config_name, **named))
+    found.update({split: load_files(given, **options) for split, given in files.items() if given})
+    for split, dataset in found.items():
+        if not len(dataset):
+            raise ValueError(f"{split} is empty: it has no rows")
+    return found
+
+
 def load_files(
     files: Files,
     *,

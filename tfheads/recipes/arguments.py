@@ -1,8 +1,11 @@
 """The arguments of the recipes, named as in Hugging Face's run_clm.py, run_mlm.py and TrainingArguments."""
 
 import dataclasses
+import difflib
 from typing import Literal
 
+from tfheads.metrics.classification import MEASURES
+from tfheads.metrics.glue import TASKS
 from tfheads.recipes.command_line import argument
 
 
@@ -271,3 +274,40 @@ class CausalLanguageModellingArguments(CausalRowArguments, TrainingArguments, Co
 @dataclasses.dataclass(kw_only=True)
 class MaskedLanguageModellingArguments(MaskedRowArguments, TrainingArguments, CorpusArguments, ModelArguments):
     """Trains a model to fill masked tokens: with new weights or from a checkpoint, on any text."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class SentenceArguments:
+    """Which task, or which columns of own data."""
+
+    task_name: str | None = argument(None, "task of GLUE, which brings its data, its columns and its measures")
+    sentence1_column_name: str | None = argument(None, "column with the text; default: sentence1, or the first text")
+    sentence2_column_name: str | None = argument(None, "column with the second text of a pair; default: sentence2")
+    label_column_name: str = argument("label", "column with the labels: names, numbers, or for a regression fractions")
+    metric_name: list[str] | None = argument(
+        None, "what is measured: accuracy, f1, matthews_correlation, pearson, spearmanr, mse; default: by the task"
+    )
+
+    def __post_init__(self):
+        if self.task_name is not None:
+            self.task_name = self.task_name.lower()
+            if self.task_name not in TASKS:
+                near = difflib.get_close_matches(self.task_name, TASKS, n=1, cutoff=0.0)[0]
+                raise ValueError(f"task_name {self.task_name!r} is not known, the nearest is {near!r}")
+            if self.dataset_name is not None:
+                raise ValueError("give task_name or dataset_name, not both")
+        for name in self.metric_name or ():
+            if name not in MEASURES:
+                raise ValueError(f"metric_name must be among {', '.join(MEASURES)}, got {name!r}")
+        if self.sentence2_column_name and not self.sentence1_column_name:
+            raise ValueError("sentence2_column_name is given without sentence1_column_name")
+        super().__post_init__()
+
+    @property
+    def has_named_dataset(self) -> bool:
+        return super().has_named_dataset or (self.task_name is not None and not self.files)
+
+
+@dataclasses.dataclass(kw_only=True)
+class TextClassificationArguments(SentenceArguments, FineTuningArguments):
+    """Trains a model to tell the class of a text or of a pair, or a number: a task of GLUE, or own files."""

@@ -21,7 +21,7 @@ def load_tokenizer(arguments: TrainingArguments) -> transformers.PreTrainedToken
         FileNotFoundError: there is none.
     """
     source = arguments.tokenizer_name or arguments.model_name_or_path or arguments.config_name
-    return tokenizers.load_tokenizer(source, **_download(arguments))
+    return tokenizers.load_tokenizer(source, **download_options(arguments))
 
 
 def load_model(arguments: TrainingArguments, tokenizer, task: type[TaskModel], **head) -> TaskModel:
@@ -31,14 +31,14 @@ def load_model(arguments: TrainingArguments, tokenizer, task: type[TaskModel], *
         arguments: of the run.
         tokenizer: its size and its special tokens are those of a model with new weights.
         task: such as `AutoModelForCausalLM`.
-        head: config values that the data decides, such as those of `label_names`.
+        head: config values that the data decides, such as those of `label_config`.
 
     Raises:
         ValueError: an unknown family or config value, or a vocabulary smaller than the tokenizer's.
         FileNotFoundError: no such checkpoint.
     """
     if arguments.model_name_or_path is not None:
-        options = {"dtype": arguments.policy, "seed": arguments.seed, **_download(arguments)}
+        options = {"dtype": arguments.policy, "seed": arguments.seed, **download_options(arguments)}
         options["ignore_mismatched_sizes"] = arguments.ignore_mismatched_sizes
         model = task.from_pretrained(arguments.model_name_or_path, **options, **head)
     else:
@@ -52,7 +52,7 @@ def load_model(arguments: TrainingArguments, tokenizer, task: type[TaskModel], *
     return model
 
 
-def label_names(names: Sequence[str]) -> dict:
+def label_config(names: Sequence[str]) -> dict:
     """Config values of a head with these classes, for `load_model`."""
     id2label = dict(enumerate(names))
     return {"num_labels": len(id2label), "id2label": id2label, "label2id": {name: i for i, name in id2label.items()}}
@@ -65,7 +65,7 @@ def new_config(arguments: TrainingArguments, tokenizer) -> transformers.PreTrain
         ValueError: an unknown family, or an override of a value that the config does not have.
     """
     if arguments.config_name is not None:
-        config = read_config(hub.resolve(arguments.config_name, weights=False, **_download(arguments)))
+        config = read_config(hub.resolve(arguments.config_name, weights=False, **download_options(arguments)))
     else:
         family_of(arguments.model_type)
         config = transformers.AutoConfig.for_model(arguments.model_type)
@@ -81,6 +81,7 @@ def new_config(arguments: TrainingArguments, tokenizer) -> transformers.PreTrain
     return type(config)(**values)
 
 
-def _download(arguments: TrainingArguments) -> dict:
+def download_options(arguments: TrainingArguments) -> dict:
+    """How the checkpoint is fetched, for functions of `tfheads.checkpoints`."""
     revision = arguments.model_revision if arguments.model_name_or_path else "main"
     return {"revision": revision, "token": arguments.token, "cache_dir": arguments.cache_dir}

@@ -25,6 +25,8 @@ from tfheads.data.pipeline import BatchSource, StreamedBlocks
 from tfheads.models import TaskModel
 from tfheads.optimizers import create_optimizer
 from tfheads.recipes.arguments import TrainingArguments
+from tfheads.recipes.best_model import DIRECTORY as BEST
+from tfheads.recipes.best_model import BestModel
 from tfheads.recipes.run_log import RunLog, evaluation_entry, write_results, write_state
 
 logger = logging.getLogger("tfheads")
@@ -70,7 +72,8 @@ class TrainingRun:
         Returns:
             The results that all_results.json holds.
         """
-        arguments, results, self.push, self.measured = self.arguments, {}, None, {}
+        arguments, results = self.arguments, {}
+        self.push, self.best, self.measured = None, None, {}
         self._compile()
         self.log = RunLog(arguments.output_dir, arguments.logging_steps, self.updates_per_epoch)
         self.trackers = self._make_trackers() if arguments.do_train else []
@@ -113,8 +116,8 @@ class TrainingRun:
         """Fits the model, from where an interrupted run in output_dir ends."""
         arguments, started = self.arguments, time.monotonic()
         if arguments.overwrite_output_dir:
-            for path in checkpoints(arguments.output_dir):
-                shutil.rmtree(path)
+            for path in (*checkpoints(arguments.output_dir), Path(arguments.output_dir, BEST)):
+                shutil.rmtree(path, ignore_errors=True)
         state = TrainingState(
             arguments.output_dir,
             save_strategy=arguments.save_strategy,
@@ -134,6 +137,8 @@ class TrainingRun:
             verbose=1 if sys.stdout.isatty() else 2,
         )
         seconds, step = time.monotonic() - started, int(self.model.optimizer.iterations)
+        if self.best is not None:
+            self.best.load(self.model)
         if begin.step is None:  # the run was complete before: its own figures stay
             self.log.begin(step)
             return {}
@@ -160,8 +165,13 @@ class TrainingRun:
                 "epoch": None,
             }[arguments.eval_strategy]
             options = {"on_start": arguments.eval_on_start, "trackers": list(found)}
+            evaluation = EvaluationCallback(self.evaluation, steps, **options)
             # Before the log and the trackers, which read the results at the end of an epoch.
-            found.insert(0, EvaluationCallback(self.evaluation, steps, **options))
+            found.insert(0, evaluation)
+            if arguments.load_best_model_at_end:
+                chosen = arguments.metric_for_best_model, arguments.greater_is_better
+                self.best = BestModel(arguments.output_dir, evaluation, *chosen)
+                found.insert(1, self.best)
         if arguments.push_to_hub:
             self.push = self._push_callback()
             found.append(self.push)

@@ -1,0 +1,1 @@
+"""Measures of tasks, from predictions and labels to results by name."""

@@ -1,0 +1,10 @@
+"""Trains a model on a task of GLUE or own texts: python training/run_glue.py configs/FILE.yaml [--flag value ...]."""
+
+import quiet_start  # noqa: F401
+
+from tfheads.recipes.arguments import TextClassificationArguments
+from tfheads.recipes.command_line import parse_or_exit
+from tfheads.recipes.text_classification import run_text_classification
+
+if __name__ == "__main__":
+    run_text_classification(parse_or_exit(TextClassificationArguments))
