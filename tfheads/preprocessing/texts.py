@@ -92,7 +92,7 @@ class TextReader:
         lengths = tf.cast(ids.row_lengths(), tf.int32)
         empty = (lengths == 0) | (tf.strings.length(texts) == 0)
         lacking = tf.reduce_sum(tf.cast(empty, tf.int32))
-        checks = require(lacking == 0, "texts must have a token each, without one must be 0 of them", lacking)
+        checks = require(lacking == 0, "texts must have a token each, the number of those without must be 0", lacking)
         ids, lengths = after(checks, (ids, lengths))
         width = self._width(tf.reduce_max(lengths))
         padded = ids.to_tensor(self.pad_token_id, shape=[None, None])
