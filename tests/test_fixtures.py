@@ -32,12 +32,14 @@ def test_a_record_rebuilds_its_config_and_its_inputs(name):
         for key, array in stored["inputs"].items():
             np.testing.assert_allclose(inputs[key], array, rtol=1e-6)  # numbers are stored with 7 digits
     owners = {parameter: entry["tied_to"] or parameter for parameter, entry in record["parameters"].items()}
-    assert {owners[entry["name"]] for entry in record["exported"]} == set(owners.values())
+    assert {owners[entry.get("parameter", entry["name"])] for entry in record["exported"]} == set(owners.values())
 
 
 def _assert_holds(config, entries: dict) -> None:
     for key, value in entries.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and isinstance(getattr(config, key), dict):
+            assert {**getattr(config, key), **value} == getattr(config, key)
+        elif isinstance(value, dict):
             _assert_holds(getattr(config, key), value)
         else:
             assert getattr(config, key) == value

@@ -26,7 +26,7 @@ class RotaryPositions(Part):
     """The rotation of each position: cosines and sines of its angles (Su et al. 2021).
 
     Args:
-        width: how many values of a head are rotated; even.
+        width: how many values of a head are rotated; of an odd number one more, as in transformers.
         base: the slowest of the wavelengths is nearly 2 pi times this.
     """
 
@@ -34,8 +34,6 @@ class RotaryPositions(Part):
 
     def __init__(self, width: int, base: float = 10000.0, **kwargs):
         super().__init__(**kwargs)
-        if width % 2 or width < 2:
-            raise ValueError(f"the rotated width of a head must be an even number, got {width}")
         self.width, self.base = width, base
 
     def call(self, positions):
