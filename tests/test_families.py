@@ -204,7 +204,11 @@ def test_cached_decoding_equals_the_full_pass(name):
     np.testing.assert_allclose(np.concatenate(steps, 1), full, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["gpt2/lm", "bert/mlm", "bert/lm", "bert/model", "gpt2/model"])
+LOW_PRECISION = ["gpt2/lm", "bert/mlm", "bert/lm", "bert/model", "gpt2/model", "roberta/mlm", "distilbert/mlm"]
+LOW_PRECISION += ["electra/mlm", "albert/mlm_groups"]
+
+
+@pytest.mark.parametrize("name", LOW_PRECISION)
 @pytest.mark.parametrize("policy", ["bfloat16", "float16", "mixed_bfloat16", "mixed_float16"])
 def test_low_precision_is_near_float32_and_finite_with_a_fully_padded_row(name, policy):
     record = reference.load(name)
