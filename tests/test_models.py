@@ -15,9 +15,8 @@ import transformers
 
 import tfheads
 from tests.tiny_models import VOCABULARY, bert_config, gpt2_config, token_ids
-from tfheads import layers
+from tfheads import heads, layers
 from tfheads.checkpoints.attribute_walk import layers_by_path
-from tfheads.heads import FirstTokenPooler, LanguageModelHead
 
 IDS = token_ids()
 
@@ -282,6 +281,17 @@ def block(cls, **arguments):
     )
 
 
+ENCODED = {"last_hidden_state": X}
+
+
+def pooler():
+    return heads.DensePooler(heads.FirstToken(), 8, "relu", dropout=0.2)
+
+
+def language_head():
+    return heads.LanguageModelHead(8, 40, tied=False, activation="gelu", norm=layers.LayerNorm(8))
+
+
 PARTS = {
     "layer norm": (lambda: layers.LayerNorm(8, epsilon=0.1), lambda part: part(X)),
     "rms norm": (lambda: layers.RMSNorm(8, epsilon=0.1), lambda part: part(X)),
@@ -298,11 +308,21 @@ PARTS = {
         lambda: layers.TextEmbeddings(40, 8, num_positions=9, position_offset=2, num_types=2, norm=layers.LayerNorm(8)),
         lambda part: part({"input_ids": IDS}, positions=np.arange(7)[None]),
     ),
-    "language head": (
-        lambda: LanguageModelHead(8, 40, tied=False, activation="gelu", norm=layers.LayerNorm(8)),
-        lambda part: part({"last_hidden_state": X})["logits"],
+    "language head": (language_head, lambda part: part(ENCODED)["logits"]),
+    "pooler": (pooler, lambda part: part(ENCODED)),
+    "pooled": (lambda: heads.PooledModelHead(pooler()), lambda part: part(ENCODED)["pooler_output"]),
+    "classification": (lambda: heads.ClassificationHead(pooler(), 8, 3), lambda part: part(ENCODED)["logits"]),
+    "choice": (lambda: heads.ChoiceHead(pooler(), 8, use_bias=False), lambda part: part(ENCODED)["logits"]),
+    "tokens": (lambda: heads.TokenClassificationHead(8, 3, 0.1), lambda part: part(ENCODED)["logits"]),
+    "answers": (lambda: heads.QuestionAnsweringHead(8), lambda part: part(ENCODED)["end_logits"]),
+    "pre-training": (
+        lambda: heads.PreTrainingHead(language_head(), pooler(), 8, logits="pairs", labels="pair"),
+        lambda part: part(ENCODED)["pairs"],
     ),
-    "pooler": (lambda: FirstTokenPooler(8), lambda part: part({"last_hidden_state": X})["pooler_output"]),
+    "double head": (
+        lambda: heads.DoubleHead(language_head(), heads.SequenceSummary(heads.ChosenToken("mc_token_ids"), 8)),
+        lambda part: part(ENCODED, inputs={"mc_token_ids": np.array([2] * len(X))})["mc_logits"],
+    ),
 }
 
 
