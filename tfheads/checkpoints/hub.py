@@ -105,6 +105,23 @@ def resolve(
     return directory
 
 
+def fetch_folders(name_or_path: str, patterns: Sequence[str], **options) -> None:
+    """Fetches files in folders of a repository, which `resolve` leaves out, to where `resolve` put the others.
+
+    Arguments:
+        name_or_path: the id of a repository; nothing is done for a directory.
+        patterns: of paths, such as "*/config.json".
+        options: `revision`, `token` and others of `resolve`.
+
+    Raises:
+        As `resolve`.
+    """
+    if not Path(name_or_path).expanduser().is_dir():
+        name = _repository_id(name_or_path)
+        with _plain_errors(name, options.get("revision"), options.get("token")):
+            _fetch(name, patterns, options, ignored=())
+
+
 def upload(
     directory: str | os.PathLike,
     repo_id: str,
@@ -184,10 +201,10 @@ def _repository_id(name: str | os.PathLike) -> str:
     return text
 
 
-def _fetch(name: str, patterns: Sequence[str], options: dict) -> str:
+def _fetch(name: str, patterns: Sequence[str], options: dict, ignored: Sequence[str] = ("*/*",)) -> str:
     arguments = {
         "allow_patterns": list(patterns),
-        "ignore_patterns": ["*/*"],
+        "ignore_patterns": list(ignored),
         "library_name": "tfheads",
         "tqdm_class": DelayedProgress,
     }

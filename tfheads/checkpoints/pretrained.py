@@ -23,7 +23,13 @@ logger = logging.getLogger("tfheads")
 
 
 class Pretrained:
-    """Mixin of `TaskModel`: checkpoints in and out."""
+    """Mixin of `TaskModel`: checkpoints in and out.
+
+    Attributes:
+        new_weights: names of tensors that the checkpoint lacked, so that they are new.
+    """
+
+    new_weights: tuple[str, ...] = ()
 
     @classmethod
     def from_pretrained(
@@ -81,6 +87,7 @@ class Pretrained:
         if Path(directory, "generation_config.json").is_file():
             model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
         _report(model, plan)
+        model.new_weights = tuple(tensor for binding in plan.new for tensor in binding.names)
         return model
 
     def save_pretrained(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfheads.models import TaskModel
-from tfheads.pipelines.base import Pipeline
+from tfheads.pipelines.base import Pipeline, once_traced
 
 logger = logging.getLogger("tfheads")
 
@@ -41,7 +41,7 @@ class FillMaskPipeline(Pipeline):
         if tokenizer.mask_token_id is None:
             raise ValueError(f"tokenizer must have a mask token for {self.task!r}, {type(tokenizer).__name__} has none")
         self.settings(self.options)
-        self._scores = tf.function(self._places_and_scores, reduce_retracing=True, autograph=False)
+        self._scores = once_traced(self._places_and_scores)
 
     def __call__(self, inputs, *, batch_size: int | None = None, **options):
         answers = super().__call__(inputs, batch_size=batch_size, **options)
@@ -50,7 +50,8 @@ class FillMaskPipeline(Pipeline):
     def settings(self, options: dict) -> FillMaskSettings:
         targets = options.get("targets")
         targets = None if targets is None else self.target_ids([targets] if isinstance(targets, str) else targets)
-        top_k, most = options.get("top_k", 5), self.model.vocab_size
+        top_k, most = options.get("top_k"), self.model.vocab_size
+        top_k = 5 if top_k is None else top_k
         if not isinstance(top_k, int) or not 1 <= top_k <= most:
             raise ValueError(
                 f"top_k must be a whole number from 1 to {most}, the size of the vocabulary, got {top_k!r}"
