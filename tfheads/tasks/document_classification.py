@@ -56,10 +56,10 @@ class ForDocumentClassification(TaskModel):
     def accepted_inputs(self) -> tuple[str, ...]:
         return tuple(name for name in TOKEN_INPUTS if name in self.backbone.input_names)
 
-    def call(self, inputs, training=None, output_hidden_states: bool = False):
-        if output_hidden_states:
+    def __call__(self, inputs=None, *, training: bool = False, **named):
+        if named.pop("output_hidden_states", None) or self.config.output_hidden_states:
             raise ValueError("output_hidden_states must be False for documents, whose windows pass by, got True")
-        return super().call(inputs, training=training)
+        return super().__call__(inputs, training=training, **named)
 
     def forward(self, inputs: Mapping, training=None):
         """Logits of documents; one that is cut has no hidden states."""
