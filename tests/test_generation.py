@@ -52,6 +52,62 @@ OUT_OF_RANGE = [
     ({"top_p": 0.0}, "top_p must be above 0 and at most 1, got 0.0"),
     ({"top_p": 1.1}, "top_p must be above 0 and at most 1, got 1.1"),
     ({"max_new_token": 3}, "generation option 'max_new_token' is not known, did you mean 'max_new_tokens'"),
+    ({"eos_token_id": 99}, r"eos_token_id must be between 0 and 39, or \[\] for no end, got 99"),
+    ({"eos_token_id": -1}, r"eos_token_id must be between 0 and 39, or \[\] for no end, got -1"),
+    ({"eos_token_id": [2.5]}, r"eos_token_id must be a token id or a list of them, got \[2.5\]"),
+    ({"num_beams": 0}, "num_beams must be a whole number of at least 1, got 0"),
+    ({"num_beams": 2.5}, "num_beams must be a whole number of at least 1, got 2.5"),
+    ({"num_beams": "four"}, "num_beams must be a number, got 'four'"),
+    ({"num_return_sequences": 0}, "num_return_sequences must be a whole number of at least 1, got 0"),
+    ({"num_return_sequences": 2}, "num_return_sequences must be 1 without beams and sampling, got 2"),
+    ({"num_return_sequences": 4, "num_beams": 3}, "num_return_sequences must be at most num_beams 3, got 4"),
+    (
+        {"num_beams": 4, "num_beam_groups": 3, "diversity_penalty": 1.0},
+        "num_beam_groups must divide num_beams 4, got 3",
+    ),
+    ({"num_beam_groups": 2}, "num_beam_groups must divide num_beams 1, got 2"),
+    (
+        {"num_beams": 4, "num_beam_groups": 2},
+        "num_beam_groups above 1 needs a diversity_penalty above 0 and no samplin",
+    ),
+    (
+        {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0, "do_sample": True},
+        "num_beam_groups above 1 needs a diversity_penalty above 0 and no sampling, got do_sample=True",
+    ),
+    ({"num_beams": 2, "diversity_penalty": 1.0}, "diversity_penalty is for num_beam_groups above 1, got 1.0"),
+    ({"num_beams": 2, "early_stopping": "soon"}, "early_stopping must be True, False or 'never', got 'soon'"),
+    ({"num_beams": 2, "early_stopping": 3}, "early_stopping must be True, False or 'never', got 3"),
+    ({"num_beams": 2, "length_penalty": float("inf")}, "length_penalty must be a finite number, got inf"),
+    ({"penalty_alpha": 0.6, "num_beams": 2}, "penalty_alpha is for contrastive search, .* got num_beams=2"),
+    ({"penalty_alpha": 0.6, "do_sample": True}, "penalty_alpha is for contrastive search, .* got do_sample=True"),
+    ({"penalty_alpha": 1.5}, "penalty_alpha must be between 0 and 1, got 1.5"),
+    ({"do_sample": "yes"}, "do_sample must be True or False, got 'yes'"),
+    ({"min_p": 2.0}, "min_p must be between 0 and 1, got 2.0"),
+    ({"typical_p": 0.0}, "typical_p must be above 0 and at most 1, got 0.0"),
+    ({"epsilon_cutoff": 1.0}, "epsilon_cutoff must be at least 0 and below 1, got 1.0"),
+    ({"eta_cutoff": -0.1}, "eta_cutoff must be at least 0 and below 1, got -0.1"),
+    ({"repetition_penalty": 0.0}, "repetition_penalty must be above 0, got 0.0"),
+    ({"encoder_repetition_penalty": -1.0}, "encoder_repetition_penalty must be above 0, got -1.0"),
+    ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size must be a whole number of at least 0, got -1"),
+    ({"bad_words_ids": []}, r"bad_words_ids must be a list, not empty, of lists of token ids, got \[\]"),
+    ({"bad_words_ids": [[]]}, r"bad_words_ids must be a list, not empty, of lists of token ids, got \[\[\]\]"),
+    ({"bad_words_ids": [5]}, r"bad_words_ids must be a list, not empty, of lists of token ids, got \[5\]"),
+    ({"bad_words_ids": [[40]]}, "bad_words_ids must be between 0 and 39, got 40"),
+    ({"sequence_bias": [[5, 2.0]]}, "sequence_bias must be pairs of token ids and a number"),
+    ({"sequence_bias": {(5, 41): 2.0}}, "sequence_bias must be between 0 and 39, got 41"),
+    ({"forced_bos_token_id": 40}, "forced_bos_token_id must be between 0 and 39, got 40"),
+    ({"forced_bos_token_id": [3, 4]}, r"forced_bos_token_id must be one token id, got \[3, 4\]"),
+    ({"forced_eos_token_id": 40}, "forced_eos_token_id must be between 0 and 39, got 40"),
+    (
+        {"forced_eos_token_id": 4, "suppress_tokens": [4]},
+        "forced_eos_token_id must not be among suppress_tokens, got 4",
+    ),
+    ({"suppress_tokens": [-1]}, "suppress_tokens must be between 0 and 39, got -1"),
+    ({"begin_suppress_tokens": "the"}, "begin_suppress_tokens must be a token id or a list of them, got 'the'"),
+    ({"exponential_decay_length_penalty": 2}, r"exponential_decay_length_penalty must be \(first step, factor\) of at"),
+    ({"guidance_scale": 2.0}, "generation option guidance_scale=2.0 is not supported; supported are "),
+    ({"prompt_lookup_num_tokens": 2}, "generation option prompt_lookup_num_tokens=2 is not supported; supported are "),
+    ({"logits_processor": []}, "generation option 'logits_processor' is not known"),
     ({"token_type_ids": np.ones((3, 5), int)}, "token_type_ids must be 0 where text is generated, got others"),
 ]
 
@@ -170,6 +226,47 @@ def test_the_generation_config_of_a_checkpoint_is_honoured(tmp_path, gpt2):
     assert model.generate(IDS, max_new_tokens=1, jit_compile=False).shape == (3, 6)
 
 
+def test_beams_of_a_generation_config_are_honoured(tmp_path, gpt2):
+    options = {"num_beams": 3, "num_return_sequences": 2, "length_penalty": 0.5, "no_repeat_ngram_size": 2}
+    expected = gpt2.generate(IDS, max_new_tokens=6, jit_compile=False, **options)
+    gpt2.save_pretrained(tmp_path)
+    transformers.GenerationConfig(max_new_tokens=6, eos_token_id=2, **options).save_pretrained(tmp_path)
+    model = tfheads.AutoModelForCausalLM.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(model.generate(IDS, jit_compile=False), expected)
+    assert model.generate(IDS, jit_compile=False, num_return_sequences=1).shape == (3, expected.shape[1])
+    # What only samples and beams read may stand there, as in transformers.
+    config = transformers.GenerationConfig(max_new_tokens=6, eos_token_id=2, temperature=0.5, length_penalty=2.0)
+    greedy = gpt2.generate(IDS, max_new_tokens=6, jit_compile=False)
+    np.testing.assert_array_equal(gpt2.generate(IDS, generation_config=config, jit_compile=False), greedy)
+    # Ends of a stored config that the vocabulary lacks end nothing.
+    config = transformers.GenerationConfig(max_new_tokens=6, eos_token_id=[2, 50256])
+    np.testing.assert_array_equal(gpt2.generate(IDS, generation_config=config, jit_compile=False), greedy)
+
+
+def test_what_comes_back_on_request(gpt2):
+    options = {"max_new_tokens": 4, "eos_token_id": [], "jit_compile": False}
+    plain = gpt2.generate(IDS, **options)
+    made = gpt2.generate(IDS, return_dict_in_generate=True, **options)
+    assert list(made) == ["sequences"]
+    np.testing.assert_array_equal(made.sequences, plain)
+    np.testing.assert_array_equal(gpt2.generate(IDS, output_scores=True, **options), plain)  # as in transformers
+    asked = {"return_dict_in_generate": True, "output_scores": True, "output_logits": True, "suppress_tokens": [7]}
+    made = gpt2.generate(IDS, **asked, **options)
+    assert len(made.scores) == len(made.logits) == 4 and made.scores[0].shape == (3, 40)
+    assert np.isneginf(np.stack(made.scores)[..., 7]).all() and np.isfinite(np.stack(made.logits)).all()
+    full = gpt2(made.sequences[:, :-1]).logits.numpy()[:, 4:]
+    np.testing.assert_allclose(np.stack(made.logits, 1), full, atol=1e-5)
+    beams = gpt2.generate(IDS, num_beams=2, return_dict_in_generate=True, **options)
+    assert list(beams) == ["sequences", "beam_indices"]
+
+
+def test_several_rows_are_drawn_of_each_prompt(gpt2):
+    options = {"do_sample": True, "max_new_tokens": 6, "eos_token_id": [], "seed": 3, "jit_compile": False}
+    made = gpt2.generate(IDS, num_return_sequences=4, **options)
+    np.testing.assert_array_equal(made[:, :5], np.repeat(IDS, 4, axis=0))
+    assert len({tuple(row) for row in made[:4].tolist()}) > 1
+
+
 # Sampling.
 
 
@@ -240,3 +337,38 @@ def test_prompts_of_many_lengths_share_few_traces(monkeypatch):
             options = {"eos_token_id": [1, 2][: 1 + new % 2], "temperature": 1 / new, "top_k": new}
             model.generate(token_ids(2, length), max_new_tokens=new, jit_compile=False, **options)
     assert sorted(traces) == [1, 1, 16, 32]  # a prefill and a step for each of the two buckets
+
+
+MODES = [
+    {
+        "num_beams": 3,
+        "no_repeat_ngram_size": [1, 2, 3],
+        "length_penalty": [0.5, 1.0, -1.0],
+        "max_new_tokens": [2, 9, 5],
+    },
+    {"num_beams": 3, "early_stopping": [True, False, "never"], "suppress_tokens": [[1], [2, 3], list(range(20))]},
+    {"penalty_alpha": [0.2, 0.9, 0.5], "top_k": 4, "repetition_penalty": [1.5, 0.5, 2.0]},
+    {"do_sample": True, "min_p": [0.1, 0.2, 0.3], "temperature": [1.0, 2.0, 0.5], "top_p": [1.0, 0.5, 0.9]},
+    {
+        "bad_words_ids": [[[1, 2]], [[3], [4, 5]], [[6, 7]]],
+        "min_new_tokens": [1, 2, 3],
+        "forced_eos_token_id": [2, 3, 4],
+    },
+]
+
+
+@pytest.mark.parametrize("options", MODES, ids=[next(iter(options)) for options in MODES])
+def test_values_of_options_change_no_trace(gpt2, monkeypatch, options):
+    traces = []
+    extend = type(gpt2.backbone).extend
+
+    def counted(self, inputs, state, slot):
+        traces.append(inputs["input_ids"].shape[1])
+        return extend(self, inputs, state, slot)
+
+    monkeypatch.setattr(type(gpt2.backbone), "extend", counted)
+    made = []
+    for index, length in enumerate((4, 9, 14)):
+        chosen = {name: value[index] if isinstance(value, list) else value for name, value in options.items()}
+        made.append(gpt2.generate(token_ids(2, length), jit_compile=False, seed=1, **{"max_new_tokens": 9, **chosen}))
+    assert sorted(traces) == [1, 16] and all(tokens.shape[1] > 5 for tokens in made)

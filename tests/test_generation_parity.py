@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from tests.fixtures import generation_cases, pipeline_cases, tiny_tokenizers
-from tests.fixtures.reference import FOLDER
+from tests.fixtures.reference import FOLDER, load
 from tests.rebuilt_models import rebuilt
 
 STORED = json.loads((FOLDER / "generation.json").read_text())
 PROMPTS = generation_cases.PROMPTS
 WIDTH = max(map(len, PROMPTS))
-UNDER_XLA = ("all at once", "beams, all returned", "groups", "contrastive, processors")
+UNDER_XLA = ("all at once", "beams, all returned", "contrastive, processors")
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +34,16 @@ def same(values, stored) -> None:
     np.testing.assert_allclose(values[~excluded], stored[~excluded], rtol=0, atol=1e-5)
 
 
-def check(made, stored, name) -> None:
-    """Compares what came back of a batch."""
-    new = np.asarray(getattr(made, "sequences", made))[:, WIDTH:]
-    assert new.tolist() == stored["new"]
+def check(made, stored, name, width=WIDTH, ends=(58, 59)) -> None:
+    """Compares what came back of a batch behind its first `width` tokens."""
+    new = np.asarray(getattr(made, "sequences", made))
+    assert new[:, width:].tolist() == stored["new"]
     for kept in {"scores", "logits"} & stored.keys():
         assert len(made[kept]) == len(stored[kept])
         for step, expected in enumerate(stored[kept]):  # of rows that go on; what stands behind an end is nobody's
-            going_on = ~np.isin(new[: len(expected), :step], [58, 59]).any(1) | ("sequences_scores" in stored)
+            going_on = np.ones(len(expected), bool)
+            if "sequences_scores" not in stored:
+                going_on = ~np.isin(new[:, width : width + step], ends).any(1)
             same(made[kept][step][going_on, ::5], np.array(expected, float)[going_on])
     assert {"scores", "logits"} & stored.keys() == {"scores", "logits"} & set(getattr(made, "keys", tuple)())
     if "sequences_scores" in stored:
@@ -73,9 +75,12 @@ def test_a_forced_first_token(gpt2, name):
     assert made[:, 1:].tolist() == STORED[name]["alone"][0]
 
 
-@pytest.mark.parametrize("name", ["beams, all returned", "groups", "contrastive, processors"])
-def test_a_padded_row_generates_what_it_generates_alone(gpt2, name):
-    options = {**generation_cases.CASES[name], "return_dict_in_generate": False, "output_scores": False}
+def test_a_padded_row_generates_what_it_generates_alone(gpt2):
+    options = {
+        **generation_cases.CASES["beams, all returned"],
+        "return_dict_in_generate": False,
+        "output_scores": False,
+    }
     together = gpt2.generate(batch(), jit_compile=False, **options)[:, WIDTH:].tolist()
     count = len(together) // len(PROMPTS)
     for row, prompt in enumerate(PROMPTS):
@@ -95,6 +100,30 @@ def test_stop_strings_end_rows_where_they_end_in_pytorch(name):
         assert made[:, len(prompt) :].tolist() == expected
 
 
+@pytest.fixture(scope="module")
+def paired():
+    config = load("encoder-decoder/bert_gpt2")["config"]
+    model = rebuilt("EncoderDecoderModel", {name: value for name, value in config.items() if name != "model_type"})
+    model.generation_config.update(
+        decoder_start_token_id=2, eos_token_id=1, pad_token_id=generation_cases.PAIRED_PADDING
+    )
+    return model
+
+
+@pytest.mark.parametrize("name", generation_cases.PAIRED)
+def test_what_encoder_decoders_write(paired, name):
+    ids = [[*row, *[0] * (WIDTH - len(row))] for row in PROMPTS]
+    mask = [[1] * len(row) + [0] * (WIDTH - len(row)) for row in PROMPTS]
+    options = generation_cases.PAIRED[name]
+    made = paired.generate(ids, mask, jit_compile=name == "paired, beams", **options)
+    check(made, STORED[name]["batch"], name, width=0, ends=[1])
+    if name == "paired, greedy":
+        alone = paired.generate([PROMPTS[0]], jit_compile=False, **options)
+        alone = np.asarray(getattr(alone, "sequences", alone))[0].tolist()
+        assert STORED[name]["batch"]["new"][0][: len(alone)] == alone
+
+
 def test_the_reference_is_about_all_cases():
-    names = {*generation_cases.CASES, *generation_cases.ALONE_ONLY, *generation_cases.FORCED_BEGIN}
+    tables = "CASES", "ALONE_ONLY", "FORCED_BEGIN", "PAIRED"
+    names = {name for table in tables for name in getattr(generation_cases, table)}
     assert STORED.keys() == names | {f"stop strings: {name}" for name in generation_cases.STOP_STRINGS}

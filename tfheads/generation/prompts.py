@@ -66,7 +66,7 @@ def given_prompts(model, inputs, attention_mask, options: dict, config) -> Given
     target, target_mask = _rows("decoder_input_ids", target, None, model.vocab_size)
     if len(target) != len(source):
         raise ValueError(f"decoder_input_ids must have as many rows as input_ids {len(source)}, got {len(target)}")
-    if (target[:, 0] != start).any():
+    if (target[:, 0] != start).all():  # as transformers does it
         target, target_mask = (np.pad(rows, ((0, 0), (1, 0))) for rows in (target, target_mask))
         target[:, 0], target_mask[:, 0] = start, True
     return Given(target, target_mask, source, mask)

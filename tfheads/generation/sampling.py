@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 EXCLUDED = float("-inf")  # a logit that is never chosen
+FEW = 64  # up to so many largest logits XLA finds fast; `top_k` is 50 unless it is given
 
 
 def drawn(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -18,9 +19,19 @@ def perturbed(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 def keep_top_k(logits: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
     """Excludes all but the `k` largest logits of a row, and those equal to the smallest of them."""
-    keys = ordered_bits(logits)
-    kth = largest_key(lambda key: tf.reduce_sum(tf.cast(keys >= key[:, None], tf.int32), -1) >= k, tf.shape(logits)[0])
-    return tf.where(keys >= kth[:, None], logits, EXCLUDED)
+    few = min(FEW, logits.shape[-1])
+
+    def among_few():
+        return tf.gather(tf.math.top_k(logits, few)[0], k - 1, axis=1)[:, None]
+
+    def among_all():
+        keys = ordered_bits(logits)
+        kth = largest_key(
+            lambda key: tf.reduce_sum(tf.cast(keys >= key[:, None], "int32"), -1) >= k, tf.shape(logits)[0]
+        )
+        return tf.reduce_min(tf.where(keys >= kth[:, None], logits, float("inf")), axis=-1, keepdims=True)
+
+    return tf.where(logits >= tf.cond(k <= few, among_few, among_all), logits, EXCLUDED)
 
 
 def keep_top_p(logits: tf.Tensor, p: tf.Tensor, least: int = 1) -> tf.Tensor:
