@@ -80,7 +80,7 @@ def test_automatic_classes_choose_the_family(bert):
         tfheads.AutoModel(bert_config())
     with pytest.raises(ValueError, match="config must be of model_type 'gpt2' for GPT2LMHeadModel, got 'bert'"):
         tfheads.GPT2LMHeadModel.from_config(bert_config())
-    with pytest.raises(ValueError, match="GPT2 has no AutoModelForMaskedLM, it has AutoModel, AutoModelForCausalLM"):
+    with pytest.raises(ValueError, match="GPT2 has no AutoModelForMaskedLM, it has .*AutoModelForCausalLM"):
         tfheads.AutoModelForMaskedLM.from_config(gpt2_config())
     with pytest.raises(ValueError, match="model_type 'llama' is not supported, the nearest is"):
         tfheads.AutoModel.from_config(transformers.LlamaConfig())
