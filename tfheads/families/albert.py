@@ -6,7 +6,7 @@ from tfheads.backbones import Backbone
 from tfheads.checkpoints.tables import Bias, Table, within
 from tfheads.families import bert
 from tfheads.families.bert import Bert, pooler
-from tfheads.heads import ChoiceHead, ClassificationHead, LanguageModelHead, PreTrainingHead, TokenClassificationHead
+from tfheads.heads import LanguageModelHead, PreTrainingHead, standard_heads
 from tfheads.layers import Attention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings
 from tfheads.layers.projections import dense
 from tfheads.registry import family
@@ -40,19 +40,10 @@ class Albert(Backbone):
     input_names = (*Backbone.input_names, "token_type_ids")
     inert = {"classifier_dropout_prob": "read by the classification heads"}
     heads = {
+        **standard_heads(pooler, lambda config: config.classifier_dropout_prob),
         "base": Bert.heads["base"],
         "masked-lm": language_model_head,
         "pre-training": pre_training_head,
-        "sequence-classification": lambda config: ClassificationHead(
-            pooler(config), config.hidden_size, config.num_labels, config.problem_type, config.classifier_dropout_prob
-        ),
-        "token-classification": lambda config: TokenClassificationHead(
-            config.hidden_size, config.num_labels, config.classifier_dropout_prob
-        ),
-        "question-answering": Bert.heads["question-answering"],
-        "multiple-choice": lambda config: ChoiceHead(
-            pooler(config), config.hidden_size, config.classifier_dropout_prob
-        ),
     }
     reference = "Lan et al. 2019, transformers.AlbertModel"
 

@@ -5,13 +5,12 @@ from functools import partial
 from tfheads.backbones import Backbone
 from tfheads.checkpoints.tables import Bias, Table
 from tfheads.heads import (
-    ChoiceHead,
-    ClassificationHead,
     DensePooler,
     FirstToken,
     LanguageModelHead,
     QuestionAnsweringHead,
     TokenClassificationHead,
+    standard_heads,
 )
 from tfheads.layers import Attention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings
 from tfheads.layers.sinusoids import interleaved_sinusoids
@@ -49,18 +48,15 @@ class DistilBert(Backbone):
         "sinusoidal_pos_embds": "read when weights are drawn",
     }
     heads = {
+        **standard_heads(pooler, lambda config: config.seq_classif_dropout),
         "base": None,
         "masked-lm": language_model_head,
-        "sequence-classification": lambda config: ClassificationHead(
-            pooler(config), config.hidden_size, config.num_labels, config.problem_type, config.seq_classif_dropout
-        ),
         "token-classification": lambda config: TokenClassificationHead(
             config.hidden_size, config.num_labels, config.dropout
         ),
         "question-answering": lambda config: QuestionAnsweringHead(
             config.hidden_size, config.num_labels, config.qa_dropout
         ),
-        "multiple-choice": lambda config: ChoiceHead(pooler(config), config.hidden_size, config.seq_classif_dropout),
     }
     reference = "Sanh et al. 2019, transformers.DistilBertModel"
 

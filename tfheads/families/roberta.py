@@ -5,7 +5,7 @@ from functools import partial
 
 from tfheads.checkpoints.tables import Bias
 from tfheads.families.bert import Bert, classifier_dropout, language_model_head, pooler
-from tfheads.heads import ChoiceHead, ClassificationHead, DensePooler, FirstToken
+from tfheads.heads import ChoiceHead, ClassificationHead, DensePooler, FirstToken, standard_heads
 from tfheads.layers.positions import counted
 from tfheads.registry import family
 
@@ -29,13 +29,12 @@ class Roberta(Bert):
     class_names = {}
     checkpoint_prefix = "roberta"
     heads = {
+        **standard_heads(pooler, classifier_dropout),
         "base": Bert.heads["base"],
         "causal-lm": partial(language_model_head, causal=True, activation="gelu"),
         "masked-lm": partial(language_model_head, activation="gelu"),
         "sequence-classification": classification_head,
         "multiple-choice": lambda config: ChoiceHead(pooler(config), config.hidden_size, config.hidden_dropout_prob),
-        "token-classification": Bert.heads["token-classification"],
-        "question-answering": Bert.heads["question-answering"],
     }
     reference = "Liu et al. 2019, transformers.RobertaModel"
 
