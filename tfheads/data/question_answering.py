@@ -98,13 +98,16 @@ def context_of_row(encoded: BatchEncoding, row: int, tokenizer: PreTrainedTokeni
     return np.array([part == context for part in encoded.sequence_ids(row)], bool)
 
 
-def null_index(input_ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that stands for "no answer": the class token, else the beginning of the text, else the first token."""
-    ids = list(input_ids)
+def null_index(encoded: BatchEncoding, row: int, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token of a row that stands for "no answer".
+
+    The class token, else the token of the beginning, else the first token that is not of the context.
+    """
+    ids = list(encoded["input_ids"][row])
     for token in (tokenizer.cls_token_id, tokenizer.bos_token_id):
         if token is not None and token in ids:
             return ids.index(token)
-    return 0
+    return int(np.argmin(context_of_row(encoded, row, tokenizer)))
 
 
 def training_features(
@@ -173,7 +176,7 @@ def evaluation_features(
     encoded = question_windows(tokenizer, questions, contexts, max_length=max_length, doc_stride=doc_stride)
     features = _inputs(encoded)
     features["example_id"] = [examples[id_column][sample] for sample in encoded["overflow_to_sample_mapping"]]
-    features["null_index"] = [null_index(ids, tokenizer) for ids in encoded["input_ids"]]
+    features["null_index"] = [null_index(encoded, row, tokenizer) for row in range(len(encoded["input_ids"]))]
     features["offset_mapping"] = []
     for row, sample in enumerate(encoded["overflow_to_sample_mapping"]):
         inside, offsets = context_of_row(encoded, row, tokenizer), encoded["offset_mapping"][row]
@@ -258,9 +261,7 @@ def check_window(max_length: int, doc_stride: int) -> None:
     if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
         raise ValueError(f"max_length must be a whole number from 1, got {max_length!r}")
     if isinstance(doc_stride, bool) or not isinstance(doc_stride, int) or not 0 <= doc_stride < max_length:
-        raise ValueError(
-            f"doc_stride must be a whole number from 0 and below max_length, {max_length}, got {doc_stride!r}"
-        )
+        raise ValueError(f"doc_stride must be a whole number from 0 to {max_length - 1}, got {doc_stride!r}")
 
 
 def check_pair(question: str, context: str) -> None:
@@ -328,7 +329,7 @@ def _positions(
     encoded: BatchEncoding, row: int, span: tuple[int, int] | None, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[int, int]:
     """The first and the last token of the answer in a row, or twice the token of "no answer"."""
-    null = null_index(encoded["input_ids"][row], tokenizer)
+    null = null_index(encoded, row, tokenizer)
     tokens = np.flatnonzero(context_of_row(encoded, row, tokenizer))
     if span is None or not len(tokens):
         return null, null

@@ -16,8 +16,10 @@ from tfheads.pipelines.feature_extraction import FeatureExtractionPipeline
 from tfheads.pipelines.fill_mask import FillMaskPipeline
 from tfheads.pipelines.multiple_choice import MultipleChoicePipeline
 from tfheads.pipelines.next_sentence import NextSentencePipeline
+from tfheads.pipelines.question_answering import QuestionAnsweringPipeline
 from tfheads.pipelines.text_classification import TextClassificationPipeline
 from tfheads.pipelines.text_generation import TextGenerationPipeline
+from tfheads.pipelines.token_classification import TokenClassificationPipeline
 from tfheads.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 
 # Of several for one kind of model the first is the one that a model stands for.
@@ -31,9 +33,11 @@ PIPELINES: dict[str, type[Pipeline]] = {
         MultipleChoicePipeline,
         NextSentencePipeline,
         FeatureExtractionPipeline,
+        QuestionAnsweringPipeline,
+        TokenClassificationPipeline,
     )
 }
-ALIASES = {"sentiment-analysis": "text-classification"}
+ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
 
 
 def pipeline(
