@@ -7,9 +7,15 @@ import pytest
 from tfheads.recipes.arguments import (
     CausalLanguageModellingArguments,
     MaskedLanguageModellingArguments,
+    QuestionAnsweringArguments,
     TextClassificationArguments,
+    TokenClassificationArguments,
 )
 from tfheads.recipes.command_line import help_text, parse, parse_or_exit
+from tfheads.recipes.conditional_generation import ConditionalGenerationArguments
+from tfheads.recipes.document_classification import DocumentClassificationArguments
+from tfheads.recipes.multiple_choice import MultipleChoiceArguments
+from tfheads.recipes.pre_training import PreTrainingArguments
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 MINIMUM = ["--model_name_or_path", "model", "--train_file", "a.txt", "--output_dir", "out", "--do_train"]
@@ -29,6 +35,12 @@ CLASSES = {
     "clm": CausalLanguageModellingArguments,
     "mlm": MaskedLanguageModellingArguments,
     "glue": TextClassificationArguments,
+    "ner": TokenClassificationArguments,
+    "qa": QuestionAnsweringArguments,
+    "choice": MultipleChoiceArguments,
+    "nsp": PreTrainingArguments,
+    "document": DocumentClassificationArguments,
+    "conditional": ConditionalGenerationArguments,
 }
 """The arguments of a configuration, by the first part of its name that says which recipe it is for."""
 

@@ -100,7 +100,7 @@ class PaddedRows(BatchSource):
     ):
         self.rows = len(dataset)
         self._multiple, self._shard = pad_to_multiple_of or 1, (0, 1)
-        self._left = tokenizer is not None and tokenizer.padding_side == "left"
+        self.pads_left = tokenizer is not None and tokenizer.padding_side == "left"
         self._numbers, self._lists, self._fixed, lengths = {}, {}, {}, {}
         for name in dataset.column_names:
             values, splits = _column_arrays(dataset, name)
@@ -159,7 +159,7 @@ class PaddedRows(BatchSource):
         for name, (flat, spans) in self._lists.items():
             spans = tf.gather(spans, rows)
             size = self._length(name, spans, length)
-            values, real = padded_rows(flat, spans, size, self._paddings.get(name, 0), self._left)
+            values, real = padded_rows(flat, spans, size, self._paddings.get(name, 0), self.pads_left)
             static = size if isinstance(size, int) else None
             batch[name] = tf.ensure_shape(values, [None, static])
             if name == "input_ids" and self._makes_mask:

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tfheads.data.tokenizing import CACHE_VERSION, tokenizer_fingerprint
 
-FIRST_BUCKET = 32
+FIRST_BUCKET = 16
 
 
 def sentence_columns(
@@ -141,7 +141,7 @@ def bucket_lengths(
     Args:
         longest: tokens of the longest row.
         max_length: tokens that a row may have.
-        wanted: lengths to use; None for doubling ones from 32.
+        wanted: lengths to use; None for doubling ones from 16.
         fixed: whether all batches have `max_length`.
     """
     if fixed:

@@ -28,8 +28,10 @@ class BatchSource:
         rows: how many rows the whole data has, all shards together.
         block_size: the most tokens of a row.
         buckets: (length that batches are padded to, numbers of the rows in it); None stands for all rows.
+        pads_left: whether what fills a row up stands before it.
     """
 
+    pads_left = False
     rows: int
     block_size: int
     buckets: list[tuple[int, np.ndarray | None]]

@@ -193,6 +193,15 @@ def find_files(files: Files) -> list[str]:
     return sorted(os.path.abspath(item) for item in found)
 
 
+def file_kind(files: Files) -> str | None:
+    """What `load_files` would read files as: "text", "json", "csv" or "parquet"; None for an unknown ending.
+
+    Raises:
+        FileNotFoundError: a file, folder or pattern that matches nothing.
+    """
+    return ENDINGS.get(_ending(find_files(files)[0]))
+
+
 def check_utf8(path: str, limit: int | None = None) -> None:
     """Raises ValueError with file, byte offset (of the unpacked text) and line when the file is not UTF-8 text.
 

@@ -24,7 +24,7 @@ def matthews_correlation(predictions: np.ndarray, labels: np.ndarray) -> float:
     """Matthews' correlation of classes, from -1 to 1; 0 if all rows get one class."""
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(labels, predictions))
+    return float(matthews_corrcoef(labels, predictions)) if _vary(predictions, labels) else 0.0
 
 
 def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:

@@ -96,7 +96,7 @@ class LabelledDataArguments(DataArguments):
     )
     pad_to_max_length: bool = argument(False, "whether all batches have max_seq_length, so that XLA compiles once")
     bucket_lengths: list[int] | None = argument(
-        None, "the lengths that batches are padded to, for each of which XLA compiles once; default: doubling from 32"
+        None, "the lengths that batches are padded to, for each of which XLA compiles once; default: doubling from 16"
     )
 
     @property
@@ -311,3 +311,37 @@ class SentenceArguments:
 @dataclasses.dataclass(kw_only=True)
 class TextClassificationArguments(SentenceArguments, FineTuningArguments):
     """Trains a model to tell the class of a text or of a pair, or a number: a task of GLUE, or own files."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class WordLabelArguments:
+    """Which labels of which words."""
+
+    task_name: Literal["ner", "pos", "chunk"] = argument("ner", "which labels of a dataset that has several")
+    text_column_name: str | None = argument(None, "column with lists of words; default: tokens")
+    label_column_name: str | None = argument(
+        None, "column with lists of labels, names or numbers; default: ner_tags, or that of task_name"
+    )
+    label_all_tokens: bool = argument(False, "whether all pieces of a word are learned, instead of the first")
+    return_entity_level_metrics: bool = argument(False, "whether each type of entity is measured by itself too")
+
+
+@dataclasses.dataclass(kw_only=True)
+class TokenClassificationArguments(WordLabelArguments, FineTuningArguments):
+    """Trains a model to label words: names, parts of speech, chunks."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class AnswerArguments:
+    """How long contexts are cut, and how answers are chosen."""
+
+    doc_stride: int = argument(128, "tokens that two parts of a long context share", at_least=0)
+    version_2_with_negative: bool = argument(False, "whether a question may have no answer, as in SQuAD 2")
+    null_score_diff_threshold: float = argument(0.0, 'by how much "no answer" must be above the best answer')
+    n_best_size: int = argument(20, "how many candidates are kept", at_least=1)
+    max_answer_length: int = argument(30, "tokens of the longest answer", at_least=1)
+
+
+@dataclasses.dataclass(kw_only=True)
+class QuestionAnsweringArguments(AnswerArguments, FineTuningArguments):
+    """Trains a model to find answers in a text: SQuAD, or own files."""

@@ -49,9 +49,9 @@ class TaskEvaluation:
         self.rows = source.rows
 
     def __call__(self, model) -> dict[str, float]:
-        """The results by name, `loss` among them."""
+        """The results by name, `loss` among them if the data has labels."""
         outputs, loss = predict(model, self.source, self.batch_size, self.outputs)
-        return {"loss": loss, **self.measures(outputs)}
+        return {**({} if loss is None else {"loss": loss}), **self.measures(outputs)}
 
 
 class JoinedEvaluation:
@@ -82,8 +82,8 @@ def predict(
         names: the outputs to keep.
 
     Returns:
-        Outputs `[rows, ...]` by name, float32, filled with -100 on the right where rows have several widths; and the
-        loss, None if there are no labels.
+        Outputs `[rows, ...]` by name, float32, filled with -100 on the side of the padding where batches have several
+        widths; and the loss, None if there are no labels.
     """
     found, totals = {name: [] for name in names}, []
     batches = source.batches(batch_size, shuffle=False, drop_remainder=False)
@@ -95,7 +95,7 @@ def predict(
         if labels:
             totals.append(_totals(model, inputs, labels, output))
     order = source.row_order(batch_size)
-    return {name: _in_order(parts, order) for name, parts in found.items()}, _mean(totals)
+    return {name: _in_order(parts, order, source.pads_left) for name, parts in found.items()}, _mean(totals)
 
 
 def _totals(model, inputs: Mapping, labels: Mapping, output: Mapping) -> np.ndarray:
@@ -112,13 +112,17 @@ def _mean(totals: Sequence[np.ndarray]) -> float | None:
     return float(np.divide(total, count, out=np.zeros_like(total), where=count > 0).sum())
 
 
-def _in_order(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
+def _in_order(parts: list[np.ndarray], order: np.ndarray, pads_left: bool) -> np.ndarray:
     """The rows of all batches, each at its number in `order`; batches may have different widths."""
     shape = np.max([part.shape[1:] for part in parts], axis=0).astype(int)
     result = np.full((len(order), *shape), PADDING, "float32")
     start = 0
     for part in parts:
         rows = order[start : start + len(part)]
-        result[(rows, *(slice(size) for size in part.shape[1:]))] = part
+        if part.ndim > 1:
+            width = part.shape[1]
+            result[rows, slice(shape[0] - width, None) if pads_left else slice(width)] = part
+        else:
+            result[rows] = part
         start += len(part)
     return result

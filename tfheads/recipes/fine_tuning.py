@@ -27,6 +27,7 @@ def labelled_splits(
     arguments: FineTuningArguments,
     dataset: tuple[str | None, str | None] | None = None,
     suffixes: tuple[str, ...] = ("",),
+    read: Callable[[list[str]], datasets.Dataset | None] | None = None,
 ) -> dict[str, datasets.Dataset]:
     """The rows that the run needs, by the name of the split.
 
@@ -34,14 +35,18 @@ def labelled_splits(
         arguments: of the run.
         dataset: name and configuration on the Hub; None for those in the arguments.
         suffixes: of the validation and the test splits of the named dataset, such as `("_matched", "_mismatched")`.
+        read: reads files in a format of the task; gives None for those that are tables.
 
     Raises:
         ValueError: a split that the run needs is missing or empty.
     """
     name, config = dataset or (arguments.dataset_name, arguments.dataset_config_name)
     files = {TRAIN: arguments.train_file, VALIDATION: arguments.validation_file, TEST: arguments.test_file}
+    own = {split: read(given) for split, given in files.items() if given and read is not None}
+    own = {split: rows for split, rows in own.items() if rows is not None}
+    files = {split: given for split, given in files.items() if split not in own}
     options = {"num_proc": arguments.preprocessing_num_workers, "cache_dir": arguments.cache_dir}
-    found = load_splits(name, config, files=files, token=arguments.token, **options)
+    found = {**load_splits(name, config, files=files, token=arguments.token, **options), **own}
     needed = [
         (TRAIN, arguments.do_train, ("",), arguments.max_train_samples),
         (VALIDATION, arguments.evaluates, suffixes, arguments.max_eval_samples),
@@ -62,9 +67,18 @@ def labelled_splits(
     return splits
 
 
-def load_padding_tokenizer(arguments: FineTuningArguments) -> transformers.PreTrainedTokenizerBase:
-    """The run's tokenizer; one without a token for padding, such as GPT-2's, pads with its last special token."""
+def load_padding_tokenizer(
+    arguments: FineTuningArguments, takes_words: bool = False
+) -> transformers.PreTrainedTokenizerBase:
+    """The run's tokenizer; one without a token for padding, such as GPT-2's, pads with its end of text.
+
+    Args:
+        arguments: of the run.
+        takes_words: whether texts are given as lists of words, for which byte-level ones need a space before each.
+    """
     tokenizer = load_tokenizer(arguments)
+    if takes_words and getattr(tokenizer, "add_prefix_space", True) is False:
+        tokenizer = load_tokenizer(arguments, add_prefix_space=True)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -91,7 +91,7 @@ def _prepared(
     """Loads text, tokenizer and model in the order in which mistakes are cheapest to find."""
     check_output_dir(arguments)
     tokenizer = load_tokenizer(arguments)
-    texts = _texts(arguments)
+    texts = corpus(arguments)
     keras.utils.set_random_seed(arguments.seed)  # before the model is made: its dropout draws a seed then
     model = load_model(arguments, tokenizer, task)
     masking = None if masking is None else masking(tokenizer)
@@ -114,7 +114,7 @@ def _prepared(
     )
 
 
-def _texts(arguments: TrainingArguments) -> dict[str, datasets.Dataset | datasets.IterableDataset]:
+def corpus(arguments: TrainingArguments) -> dict[str, datasets.Dataset | datasets.IterableDataset]:
     """The text to train and to evaluate on, only what the run needs.
 
     Raises:

@@ -14,14 +14,14 @@ from tfheads.registry import family_of
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
-def load_tokenizer(arguments: TrainingArguments) -> transformers.PreTrainedTokenizerBase:
-    """The tokenizer named in the arguments, or the one beside the model.
+def load_tokenizer(arguments: TrainingArguments, **options) -> transformers.PreTrainedTokenizerBase:
+    """The tokenizer named in the arguments, or the one beside the model; `options` are the tokenizer's own.
 
     Raises:
         FileNotFoundError: there is none.
     """
     source = arguments.tokenizer_name or arguments.model_name_or_path or arguments.config_name
-    return tokenizers.load_tokenizer(source, **download_options(arguments))
+    return tokenizers.load_tokenizer(source, **download_options(arguments), **options)
 
 
 def load_model(arguments: TrainingArguments, tokenizer, task: type[TaskModel], **head) -> TaskModel:

@@ -1,6 +1,6 @@
 """Classes and numbers for texts and pairs of texts: the tasks of GLUE, and files of one's own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import datasets
@@ -63,13 +63,28 @@ class SentenceTask:
         return logits[:, 0] if self.data_labels is None else logits.argmax(-1)
 
 
+def _usual_length(arguments, tokenizer, model: TaskModel) -> int:
+    return row_length(arguments, tokenizer, model, USUAL_LENGTH)
+
+
 def run_text_classification(arguments: TextClassificationArguments) -> dict[str, float]:
     """Trains, evaluates and predicts; returns what all_results.json holds."""
     return text_classification(arguments).run()
 
 
-def text_classification(arguments: TextClassificationArguments) -> TrainingRun:
+def text_classification(
+    arguments: TextClassificationArguments,
+    model_class: type[TaskModel] = ForSequenceClassification,
+    length_of: Callable[..., int] = _usual_length,
+    **head,
+) -> TrainingRun:
     """The run with its model and its data, everything checked.
+
+    Args:
+        arguments: of the run.
+        model_class: what is trained.
+        length_of: from arguments, tokenizer and model to how many tokens a row may have.
+        head: further config values of the head.
 
     Raises:
         ValueError, KeyError, FileNotFoundError, FileExistsError: what is wrong, in one sentence.
@@ -82,10 +97,9 @@ def text_classification(arguments: TextClassificationArguments) -> TrainingRun:
     splits = labelled_splits(arguments, named, suffixes)
     task = _task(arguments, splits)
     keras.utils.set_random_seed(arguments.seed)  # before the model is made: its dropout draws a seed then
-    model = load_model(
-        arguments, tokenizer, ForSequenceClassification, **head_config(arguments, tokenizer, **task.head)
-    )
-    length = row_length(arguments, tokenizer, model, USUAL_LENGTH)
+    head = head_config(arguments, tokenizer, **task.head, **head)
+    model = load_model(arguments, tokenizer, model_class, **head)
+    length = length_of(arguments, tokenizer, model)
 
     def source(split: str):
         rows = splits[split]

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
@@ -47,6 +47,7 @@ class TrainingRun:
         train_rows: how many rows there are to train on.
         dataset: what the model card calls the data.
         prediction: called with the model at the end, writes what it predicts into output_dir; None if not wanted.
+        callbacks: further ones for the training, beside those that the arguments ask for.
     """
 
     arguments: TrainingArguments
@@ -58,6 +59,7 @@ class TrainingRun:
     train_rows: int
     dataset: list[str]
     prediction: Callable[[TaskModel], None] | None = None
+    callbacks: list[keras.callbacks.Callback] = field(default_factory=list)
 
     @property
     def max_steps(self) -> int:
@@ -133,7 +135,7 @@ class TrainingRun:
             steps_per_epoch=self.updates_per_epoch,
             max_steps=self.max_steps,
             checkpoint=arguments.resume_from_checkpoint,
-            callbacks=[begin, *self._callbacks()],
+            callbacks=[begin, *self._callbacks(), *self.callbacks],
             verbose=1 if sys.stdout.isatty() else 2,
         )
         seconds, step = time.monotonic() - started, int(self.model.optimizer.iterations)
@@ -249,7 +251,7 @@ class TrainingRun:
             self.model,
             arguments.hub_model_id or Path(arguments.output_dir).resolve().name,
             metrics=self.measured,
-            history=[entry for entry in self.log.entries if "eval_loss" in entry],
+            history=[entry for entry in self.log.entries if "loss" not in entry],
             hyperparameters={
                 **run_settings(self.model),
                 "batch_size": self.arguments.rows_per_step,
