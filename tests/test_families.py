@@ -205,7 +205,7 @@ def test_cached_decoding_equals_the_full_pass(name):
 
 
 LOW_PRECISION = ["gpt2/lm", "bert/mlm", "bert/lm", "bert/model", "gpt2/model", "roberta/mlm", "distilbert/mlm"]
-LOW_PRECISION += ["electra/mlm", "albert/mlm_groups"]
+LOW_PRECISION += ["electra/mlm", "albert/mlm_groups", "llama/lm", "gpt_neox/lm", "opt/lm_of_350m", "bloom/lm"]
 
 
 @pytest.mark.parametrize("name", LOW_PRECISION)

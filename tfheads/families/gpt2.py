@@ -8,12 +8,10 @@ from tfheads.heads import (
     DoubleHead,
     LanguageModelHead,
     LastToken,
-    QuestionAnsweringHead,
     TargetLanguageModelHead,
-    TokenClassificationHead,
+    decoder_heads,
     document_head,
     sequence_summary,
-    standard_heads,
 )
 from tfheads.layers import Attention, FeedForward, LayerNorm, PreNormBlock, Stack, TokenTypesAreTokens
 from tfheads.registry import family
@@ -31,15 +29,7 @@ def double_head(config) -> DoubleHead:
     return DoubleHead(language_model_head(config), sequence_summary(config))
 
 
-def token_dropout(config) -> float:
-    """The rate in front of the classifier of tokens, for which GPT-2's config has two optional keys."""
-    for name in ("classifier_dropout", "hidden_dropout"):
-        if getattr(config, name, None) is not None:
-            return getattr(config, name)
-    return 0.1
-
-
-classifiers = standard_heads(lambda config: LastToken(config.pad_token_id), lambda config: 0.0, use_bias=False)
+classifiers = decoder_heads()
 
 
 @family("gpt2")
@@ -76,10 +66,6 @@ class GPT2(Backbone):
         "conditional-generation": lambda config: language_model_head(config, TargetLanguageModelHead),
         "document-classification": lambda config: document_head(config, LastToken(config.pad_token_id), use_bias=False),
         "double-heads": double_head,
-        "question-answering": lambda config: QuestionAnsweringHead(config.hidden_size),
-        "token-classification": lambda config: TokenClassificationHead(
-            config.hidden_size, config.num_labels, token_dropout(config)
-        ),
     }
     reference = "Radford et al. 2019, transformers.GPT2Model"
 
