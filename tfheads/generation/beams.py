@@ -80,6 +80,7 @@ class Beams:
     ends: int = 1
     sample: bool = False
     options = ("length_penalty", "early_stopping")
+    revises = True
 
     @property
     def candidates(self) -> int:

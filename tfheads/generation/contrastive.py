@@ -41,6 +41,7 @@ class Contrastive:
     copies: int
     sample = False
     options = ("penalty_alpha",)
+    revises = False
 
     def start(self, run: Run) -> Carry:
         """Reads the prompts."""

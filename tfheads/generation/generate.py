@@ -115,7 +115,7 @@ class Generates:
         return decoders[plan, jit_compile]
 
     def _streamed(self, streamer, given, plan, prompt, values, capacity, jit_compile) -> Generated:
-        if plan.search.options and plan.search.options[0] == "length_penalty":
+        if plan.search.revises:
             raise ValueError("streamer needs num_beams=1: beams change their minds")
         steppers = self.__dict__.setdefault("_steppers", {})
         if (plan, jit_compile) not in steppers:

@@ -42,6 +42,7 @@ class GroupBeams:
     ends: int = 1
     sample = False
     options = ("length_penalty", "early_stopping", "diversity_penalty")
+    revises = True
 
     @property
     def size(self) -> int:

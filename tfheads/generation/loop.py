@@ -209,6 +209,7 @@ class TokenByToken:
     sample: bool = False
     copies: int = 1
     options = ()
+    revises = False
 
     def start(self, run: Run) -> Tokens:
         """Reads the prompts and chooses the first tokens."""

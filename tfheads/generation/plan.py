@@ -1,9 +1,37 @@
 """What a generation consists of: what is fixed when its loop is compiled, and what are tensors that may change."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
+
+
+class Search(Protocol):
+    """A way to find tokens: what it knows between two steps is a structure of tensors, its carry.
+
+    Attributes:
+        copies: how many rows it has for each row of the prompt.
+        sample: whether it draws.
+        options: names of the options that it reads.
+        revises: whether tokens that were chosen may be given up later, so that there is nothing to stream.
+    """
+
+    copies: int
+    sample: bool
+    options: tuple[str, ...]
+    revises: bool
+
+    def start(self, run) -> Any:
+        """The carry after the prompts were read."""
+
+    def goes_on(self, carry, options: "Options") -> tf.Tensor:
+        """Whether another step is needed."""
+
+    def advance(self, run, carry) -> Any:
+        """The carry after one more step."""
+
+    def result(self, run, carry) -> "Generated":
+        """What was found."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +45,7 @@ class Plan:
         outputs: which of "scores" and "logits" are kept for each step.
     """
 
-    search: Any
+    search: Search
     processors: frozenset[str] = frozenset()
     stop_strings: bool = False
     outputs: frozenset[str] = frozenset()

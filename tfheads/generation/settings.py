@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import transformers
@@ -12,6 +12,7 @@ from tfheads.generation.contrastive import Contrastive
 from tfheads.generation.group_beams import GroupBeams
 from tfheads.generation.loop import TokenByToken
 from tfheads.generation.option_values import VALUES, Model, check_numbers, token_ids
+from tfheads.generation.plan import Search
 from tfheads.generation.sampling import WARPERS
 
 DEFAULT_NEW_TOKENS = 20  # as in transformers
@@ -95,8 +96,8 @@ class Settings:
 
     max_new_tokens: int
     min_new_tokens: np.ndarray
-    search: object
-    values: dict = field(hash=False)
+    search: Search
+    values: dict
     eos_token_ids: tuple[int, ...]
     pad_token_id: int
     stop_strings: tuple[str, ...] = ()

@@ -41,8 +41,10 @@ class Served:
             version: a whole number from 1, the name of the new directory.
             overwrite: whether a version that exists is replaced.
             options: of `serving_default`. Causal language model: `max_new_tokens` (64, or half of the model's positions
-                if that is less), `do_sample`, `temperature`, `top_k`, `top_p`, `min_new_tokens`, `eos_token_id`, all
-                else as in the model's generation config. Masked language model: `top_k` (5).
+                if that is less), `min_new_tokens`, `eos_token_id`, and the options of `generate` that decide how
+                tokens are found: `do_sample`, `num_beams`, `repetition_penalty`, `stop_strings`, ...; all else as in
+                the model's generation config. The signature `generate` takes one token at a time. Masked language
+                model: `top_k` (5).
 
         Returns:
             The new directory.

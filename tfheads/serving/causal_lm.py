@@ -101,7 +101,7 @@ class CausalLMBundle(Bundle):
         most = tf.convert_to_tensor(max_new_tokens, tf.int32)
         values = tf.nest.map_structure(tf.convert_to_tensor, values)
         if "min_new_tokens" in values:
-            values["min_new_tokens"] = tf.minimum(values["min_new_tokens"], most)
+            values["min_new_tokens"] = tf.minimum(values["min_new_tokens"][0], most)
         return Options(
             max_new_tokens=most,
             eos_token_ids=tf.constant([*self.asked.eos_token_ids] or [-1], tf.int32),
