@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerBase
 
 from tfheads.data.masking import IGNORED
@@ -158,7 +159,8 @@ def check_words_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     """
     if not getattr(tokenizer, "is_fast", False):
         raise TypeError(f"tokenizer must be a fast one, which knows words, got {type(tokenizer).__name__}")
-    if getattr(tokenizer, "add_prefix_space", True) is False:
+    first_step = tokenizer.backend_tokenizer.pre_tokenizer
+    if isinstance(first_step, ByteLevel) and not first_step.add_prefix_space:
         raise ValueError(
             f"tokenizer must be loaded with add_prefix_space=True to take words, got add_prefix_space=False in "
             f"{type(tokenizer).__name__}"
