@@ -124,12 +124,8 @@ def conditional_generation(arguments: ConditionalGenerationArguments) -> Trainin
     check_output_dir(arguments)
     tokenizer = load_padding_tokenizer(arguments)
     splits = labelled_splits(arguments)
-    columns = {
-        split: source_target_columns(rows, arguments.text_column, arguments.summary_column)
-        if split != TEST or arguments.text_column is None
-        else (arguments.text_column, None)
-        for split, rows in splits.items()
-    }
+    given = arguments.text_column, arguments.summary_column
+    columns = {split: source_target_columns(rows, *given, split != TEST) for split, rows in splits.items()}
     keras.utils.set_random_seed(arguments.seed)  # before the model is made: its dropout draws a seed then
     model = load_model(arguments, tokenizer, _model_class(arguments, tokenizer), **head_config(arguments, tokenizer))
     lengths = {"max_source_length": _source_length(arguments, model), "max_target_length": arguments.max_target_length}
