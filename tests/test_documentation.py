@@ -14,8 +14,18 @@ import tfheads_command
 from tests.fake_hub import fake_hub
 from tfheads import registry
 from tfheads.data.tokenizer_training import train_byte_level_bpe, train_wordpiece
-from tfheads.recipes.arguments import CausalLanguageModellingArguments, MaskedLanguageModellingArguments
+from tfheads.recipes.arguments import (
+    CausalLanguageModellingArguments,
+    MaskedLanguageModellingArguments,
+    QuestionAnsweringArguments,
+    TextClassificationArguments,
+    TokenClassificationArguments,
+)
 from tfheads.recipes.command_line import parse
+from tfheads.recipes.conditional_generation import ConditionalGenerationArguments
+from tfheads.recipes.document_classification import DocumentClassificationArguments
+from tfheads.recipes.multiple_choice import MultipleChoiceArguments
+from tfheads.recipes.pre_training import PreTrainingArguments
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -23,6 +33,13 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SCRIPTS = {
     "training/run_clm.py": CausalLanguageModellingArguments,
     "training/run_mlm.py": MaskedLanguageModellingArguments,
+    "training/run_glue.py": TextClassificationArguments,
+    "training/run_ner.py": TokenClassificationArguments,
+    "training/run_qa.py": QuestionAnsweringArguments,
+    "training/run_multiple_choice.py": MultipleChoiceArguments,
+    "training/run_nsp_mlm.py": PreTrainingArguments,
+    "training/run_document_classification.py": DocumentClassificationArguments,
+    "training/run_conditional_generation.py": ConditionalGenerationArguments,
 }
 OTHER_PROGRAMS = ("docker", "curl")  # not ours
 
