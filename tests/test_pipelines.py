@@ -38,18 +38,18 @@ def text_generation(gpt2):
     )
 
 
-def same(ours, theirs) -> None:
-    """Raises unless two nested answers are equal, scores within 1e-6."""
+def same(ours, theirs, tolerance: float = 1e-6) -> None:
+    """Raises unless two nested answers are equal, probabilities within 1e-6, the rest by `tolerance`."""
     if isinstance(theirs, list):
         assert isinstance(ours, list) and len(ours) == len(theirs)
         for one, other in zip(ours, theirs, strict=True):
-            same(one, other)
+            same(one, other, tolerance)
     elif isinstance(theirs, dict):
         assert list(ours) == list(theirs)
         for name in theirs:
-            same(ours[name], theirs[name])
+            same(ours[name], theirs[name], tolerance)
     elif isinstance(theirs, float):
-        assert abs(ours - theirs) < 1e-6
+        assert abs(ours - theirs) < tolerance
     else:
         assert ours == theirs and type(ours) is type(theirs)
 
@@ -142,6 +142,7 @@ def test_padding_sides():
         (["[MASK]", 3], {}, TypeError, "got int at place 1"),
         (7, {}, TypeError, "must be a string or strings, got int"),
         ({"text": "[MASK]"}, {}, TypeError, "got dict"),
+        ([["[MASK]", "cat"]], {}, TypeError, "got list at place 0"),
         ("[MASK]", {"top_k": 0}, ValueError, "top_k must be a whole number from 1 to 105"),
         ("[MASK]", {"top_k": 106}, ValueError, "top_k must be .* got 106"),
         ("[MASK]", {"topk": 3}, ValueError, "no option 'topk', the nearest is 'top_k'"),
@@ -199,9 +200,14 @@ def test_pipelines_that_cannot_be_made(tmp_path, bert, gpt2):
     bert.save_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match="has no tokenizer"):
         tfheads.pipeline("fill-mask", model=str(tmp_path))
-    bare = rebuilt("BertModel", pipeline_cases.BERT)
-    with pytest.raises(ValueError, match="there is no pipeline for BertModel"):
-        tfheads.pipeline(model=bare, tokenizer=words)
+    both = rebuilt("BertForPreTraining", pipeline_cases.BERT)
+    with pytest.raises(ValueError, match="there is no pipeline for BertForPreTraining"):
+        tfheads.pipeline(model=both, tokenizer=words)
+    with pytest.raises(TypeError, match="model must be a directory, an id or a model of tfheads, got int"):
+        tfheads.pipeline("fill-mask", model=3)
+    bert.save_pretrained(tmp_path, tokenizer=words)
+    with pytest.raises(ValueError, match="trained head for 'text-classification', .* lacks .*classifier.bias"):
+        tfheads.pipeline("text-classification", model=str(tmp_path))
 
 
 def test_a_tokenizer_larger_than_the_model_is_no_wrong_answer(gpt2):

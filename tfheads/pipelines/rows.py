@@ -81,9 +81,11 @@ class RowsPipeline(Pipeline):
         """
         if tokenizer_kwargs.get("padding") != "max_length":  # rows are padded by `run`
             tokenizer_kwargs.pop("padding", None)
-        encoded = self.tokenizer(
-            text, text_pair, return_attention_mask=True, verbose=False, **self._within_positions(tokenizer_kwargs)
-        )
+        # In lists, because for a single text the tokenizer takes an empty second one for none.
+        pairs = ([text],) if text_pair is None else ([text], [text_pair])
+        options = self._within_positions(tokenizer_kwargs)
+        encoded = self.tokenizer(*pairs, return_attention_mask=True, verbose=False, **options)
+        encoded = {name: values[0] for name, values in encoded.items()}
         self._check_length(text, encoded["input_ids"])
         return {name: values for name, values in encoded.items() if name in self.model.backbone.input_names}
 

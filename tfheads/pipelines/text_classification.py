@@ -83,7 +83,8 @@ class TextClassificationPipeline(RowsPipeline):
         return name.lower()
 
     def rows(self, example: Pair, settings: TextClassificationSettings) -> list[dict]:
-        return [self.encode_row(*example, **settings.tokenizer_kwargs)]
+        # An empty second text is none, as in transformers.
+        return [self.encode_row(example.text, example.text_pair or None, **settings.tokenizer_kwargs)]
 
     def finish(self, example, rows, outputs, settings: TextClassificationSettings):
         scores = FUNCTIONS[settings.function](outputs[0]["logits"])

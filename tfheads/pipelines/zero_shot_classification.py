@@ -70,7 +70,7 @@ class ZeroShotClassificationPipeline(RowsPipeline):
 
     def _row(self, text: str, hypothesis: str) -> dict:
         limit = self.model.backbone.length_limit
-        whole = len(self.tokenizer("", hypothesis, verbose=False)["input_ids"])
+        whole = len(self.tokenizer([""], [hypothesis], verbose=False)["input_ids"][0])
         # A hypothesis that leaves no room for the text is left whole, and is an error below if it is too long itself.
         longest = self.tokenizer.model_max_length if limit is None else min(limit, self.tokenizer.model_max_length)
         return self.encode_row(text, hypothesis, **({"truncation": "only_first"} if whole < longest else {}))
