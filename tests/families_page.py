@@ -38,14 +38,16 @@ def page() -> str:
 def _summary(model_type: str, cls: type) -> tuple:
     keys = {key for entries in _effects(model_type).values() for key in entries}
     cases = len(reference.names(model_type))
-    return f"[{cls.class_prefix}](#{model_type})", f"`{model_type}`", cls.reference, len(cls.heads), cases, len(keys)
+    classes = sum(len(one.heads) for one in registry.backbones_of(model_type))
+    return f"[{cls.class_prefix}](#{model_type})", f"`{model_type}`", cls.reference, classes, cases, len(keys)
 
 
 def _family(model_type: str, cls: type) -> tuple[str, str, str]:
     records = [reference.load(name) for name in reference.names(model_type)]
     rows = []
-    for task in (task for task in registry.TASKS if task in cls.heads):
-        names = registry.class_names(cls, task)
+    backbones = registry.backbones_of(model_type)
+    for task, one in ((task, one) for task in registry.TASKS for one in backbones if task in one.heads):
+        names = registry.class_names(one, task)
         own = [record for record in records if record["class"] in names]
         passes = sum(len(record["forward"]) for record in own)
         generations = sum(len(record.get(kind, ())) for record in own for kind in ("generation", "translation"))

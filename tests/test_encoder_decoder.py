@@ -140,3 +140,57 @@ def test_configs_that_cannot_be_are_one_sentence(model):
     config.decoder = transformers.DistilBertConfig()
     with pytest.raises(ValueError, match="family with cross-attention, got 'distilbert'"):
         tfheads.EncoderDecoderModel(config)
+
+
+TINY = {
+    "vocab_size": 41,
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 24,
+    "max_position_embeddings": 20,
+    "num_labels": 3,
+    "pad_token_id": 1,
+}
+TEXTS = np.array([[0, 5, 6, 2, 7, 2], [0, 9, 2, 1, 1, 1]])
+
+
+def test_a_text_is_classified_at_its_last_end_token_and_read_by_the_decoder_too():
+    model = tfheads.BartForSequenceClassification(transformers.BartConfig(**TINY), seed=0)
+    real = (TEXTS != 1).astype(int)
+    output = model(input_ids=TEXTS, attention_mask=real)
+    moved = np.array([[2, 0, 5, 6, 2, 7], [2, 0, 9, 2, 1, 1]])
+    given = model(input_ids=TEXTS, attention_mask=real, decoder_input_ids=moved)
+    np.testing.assert_array_equal(output.logits, given.logits)
+    alone = model(input_ids=TEXTS[1:, :3])
+    np.testing.assert_allclose(alone.logits[0], output.logits[1], atol=1e-5)
+    model.compile(optimizer="adam")
+    assert np.isfinite(model.fit({"input_ids": TEXTS, "labels": np.array([0, 2])}, verbose=0).history["loss"]).all()
+    with pytest.raises(ValueError, match="the end token 2 in every row"):
+        model(input_ids=TEXTS[:, :2])
+    with pytest.raises(ValueError, match="decoder_input_ids must have the shape of input_ids"):
+        model(input_ids=TEXTS, decoder_input_ids=moved[:, :4])
+    with pytest.raises(ValueError, match="give input_ids"):
+        model(inputs_embeds=np.zeros((2, 4, 16), "float32"), decoder_input_ids=moved[:, :4])
+
+
+def test_layers_that_would_be_skipped_are_an_error():
+    with pytest.raises(ValueError, match="encoder_layerdrop and decoder_layerdrop must be 0.0"):
+        tfheads.BartModel(transformers.BartConfig(**TINY, encoder_layerdrop=0.1))
+
+
+def test_the_decoder_of_a_checkpoint_stands_alone(tmp_path):
+    whole = tfheads.BartForConditionalGeneration(transformers.BartConfig(**TINY), seed=0)
+    whole.save_pretrained(str(tmp_path))
+    decoder = tfheads.AutoModelForCausalLM.from_pretrained(str(tmp_path))
+    assert type(decoder).__name__ == "BartForCausalLM"
+    memory = whole(input_ids=TEXTS, decoder_input_ids=TEXTS).encoder_last_hidden_state
+    np.testing.assert_allclose(
+        decoder(input_ids=TEXTS, encoder_hidden_states=memory).logits,
+        whole(input_ids=TEXTS, decoder_input_ids=TEXTS).logits,
+        atol=1e-5,
+    )
+    assert decoder.generate([[0, 5]], max_new_tokens=3).shape == (1, 5)

@@ -332,7 +332,7 @@ class EncoderDecoder(Architecture, Part):
         """
         for name in ("decoder_start_token_id", "pad_token_id"):
             if getattr(self.config, name, None) is None:
-                raise ValueError(f"labels need a config with {name}, got {name}=None: set it in model.config")
+                raise ValueError(f"{name} must be set in model.config, targets are made with it, got None")
         ids = ops.cast(ids, "int32")
         first = ops.full_like(ids[:, :1], self.config.decoder_start_token_id)
         moved = ops.concatenate([first, ids[:, :-1]], axis=1)

@@ -154,7 +154,8 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
         own = getattr(self.head, "input_names", ())
         encoded = {name: value for name, value in inputs.items() if name not in own}
         checks = check_inputs(self.backbone, encoded, self.vocab_size)
-        return checks if len(encoded) == len(inputs) else checks + self.head.check_inputs(inputs)
+        wants_more = hasattr(self.head, "check_inputs") and (not own or len(encoded) < len(inputs))
+        return checks + self.head.check_inputs(inputs) if wants_more else checks
 
     def _checks(self, inputs) -> list:
         inputs, labels = self.without_labels(inputs)
@@ -244,6 +245,13 @@ class BareModel(TaskModel):
     auto_name, suffix = "AutoModel", "Model"
 
 
+@task("text-encoding")
+class TextEncoder(TaskModel):
+    """The hidden values of an encoder-decoder's encoder."""
+
+    auto_name, suffix = "AutoModelForTextEncoding", "EncoderModel"
+
+
 @task("causal-lm")
 class ForCausalLM(Generates, TaskModel):
     """Language model that predicts the next token."""
@@ -301,8 +309,19 @@ class ForPreTraining(TaskModel):
     auto_name, suffix = "AutoModelForPreTraining", "ForPreTraining"
 
 
+class ReadsTwice:
+    """Mixin of the models of whole texts: a decoder, where there is one, reads the source too (Lewis et al. 2019)."""
+
+    def completed(self, inputs: Mapping, labels) -> Mapping:
+        """The decoder's inputs are the source moved by one place, unless the caller gives others."""
+        given = {"decoder_input_ids", "decoder_inputs_embeds"} & set(inputs)
+        if not self.backbone.encodes_source or given or inputs.get("input_ids") is None:
+            return inputs
+        return {**inputs, "decoder_input_ids": self.backbone.moved_right(inputs["input_ids"])}
+
+
 @task("sequence-classification")
-class ForSequenceClassification(TaskModel):
+class ForSequenceClassification(ReadsTwice, TaskModel):
     """A class, a number (`num_labels=1`) or a yes or no for each class, by `problem_type`, of a text or two."""
 
     auto_name, suffix = "AutoModelForSequenceClassification", "ForSequenceClassification"
@@ -316,7 +335,7 @@ class ForTokenClassification(TaskModel):
 
 
 @task("question-answering")
-class ForQuestionAnswering(TaskModel):
+class ForQuestionAnswering(ReadsTwice, TaskModel):
     """Where in a text the answer to a question starts and ends."""
 
     auto_name, suffix = "AutoModelForQuestionAnswering", "ForQuestionAnswering"

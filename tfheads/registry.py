@@ -8,6 +8,7 @@ import keras
 FAMILIES: dict[str, type] = {}
 TASKS: dict[str, type] = {}
 CLASSES: dict[str, type] = {}
+ALONE: dict[str, list[type]] = {}
 
 
 def task(name: str):
@@ -22,8 +23,11 @@ def task(name: str):
     return register
 
 
-def family(model_type: str):
+def family(model_type: str, alone: bool = False):
     """Class decorator: registers a backbone class and makes its named classes (`GPT2LMHeadModel`, ...).
+
+    With `alone` it is a part of the family of this `model_type`, such as the decoder of an encoder-decoder, for tasks
+    that the whole does not have.
 
     A named class is the task's class with the family bound to it. It lives in the family's module, where pickle and
     editors look for it.
@@ -31,7 +35,11 @@ def family(model_type: str):
 
     def register(cls: type) -> type:
         cls.model_type = model_type
-        FAMILIES[model_type] = keras.saving.register_keras_serializable("tfheads")(cls)
+        keras.saving.register_keras_serializable("tfheads")(cls)
+        if alone:
+            ALONE.setdefault(model_type, []).append(cls)
+        else:
+            FAMILIES[model_type] = cls
         module = sys.modules[cls.__module__]
         for name in cls.heads:
             named = TASKS[name].bind(cls, class_names(cls, name)[0])
@@ -62,17 +70,23 @@ def family_of(model_type: str) -> type:
     return FAMILIES[model_type]
 
 
+def backbones_of(model_type: str) -> list[type]:
+    """The backbone classes of a `model_type`: the family, then its parts that have tasks of their own."""
+    return [family_of(model_type), *ALONE.get(model_type, ())]
+
+
 def named_class(config, task_name: str) -> type:
     """The named class of a config's family for a task.
 
     Raises:
         ValueError: the family is not supported, or has no such task; names the tasks it has.
     """
-    cls = family_of(config.model_type)
-    if task_name not in cls.heads:
-        has = ", ".join(TASKS[name].auto_name for name in cls.heads)
-        raise ValueError(f"{cls.class_prefix} has no {TASKS[task_name].auto_name}, it has {has}")
-    return CLASSES[class_names(cls, task_name)[0]]
+    backbones = backbones_of(config.model_type)
+    for cls in backbones:
+        if task_name in cls.heads:
+            return CLASSES[class_names(cls, task_name)[0]]
+    has = ", ".join(TASKS[name].auto_name for cls in backbones for name in cls.heads)
+    raise ValueError(f"{backbones[0].class_prefix} has no {TASKS[task_name].auto_name}, it has {has}")
 
 
 def find(name: str) -> type | None:

@@ -1,7 +1,7 @@
 """From a checkpoint's tensors to a model's variables: strict, one tensor at a time."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -60,10 +60,14 @@ def plan_loading(model, tensors: Tensors, ignore_mismatched_sizes: bool = False)
     table: Table = model.family.table(model.config)
     actual = _by_modern_name(tensors)
     base = model.family.base_in(actual)
-    copies = {name: source.replace("{base}", base) for name, source in (table.copies | table.echoes).items()}
+    table = replace(table, copies=_below(base, table.copies), echoes=_below(base, table.echoes))
+    copies = {**table.copies, **table.echoes}
     for name, source in copies.items():
         if name in actual and source not in actual:
             actual[source] = actual.pop(name)
+    for name, source in _below(base, table.stand_ins).items():
+        if name not in actual and source in actual:
+            actual[name] = actual[source]
     found, new, missing, bindings = [], [], [], table.bindings(model, base)
     resized = {
         binding.section
@@ -196,6 +200,10 @@ def _modern(name: str) -> str:
         if name.endswith(old):
             return name.removesuffix(old) + new
     return name
+
+
+def _below(base: str, names: Mapping[str, str]) -> dict[str, str]:
+    return {name.replace("{base}", base): source.replace("{base}", base) for name, source in names.items()}
 
 
 def listed(names: list[str], most: int = 6) -> str:

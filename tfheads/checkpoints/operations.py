@@ -26,6 +26,17 @@ class Same:
 
 
 @dataclass(frozen=True)
+class Row:
+    """The tensor has a first axis of 1, which the variable lacks."""
+
+    def to_variables(self, tensors):
+        return [tensor[0] for tensor in tensors]
+
+    def to_tensors(self, values):
+        return [value[None] for value in values]
+
+
+@dataclass(frozen=True)
 class Transposed:
     """PyTorch's linear layers keep `[out, in]`, Keras' `[in, out]`."""
 

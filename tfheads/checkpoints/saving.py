@@ -20,7 +20,7 @@ def tensor_sources(model) -> Iterator[TensorSource]:
     for name, original in table.echoes.items():
         source = named.get(original.replace("{base}", base))
         if source is not None:
-            yield TensorSource(name, source.shape, source.dtype, source.read)
+            yield TensorSource(name.replace("{base}", base), source.shape, source.dtype, source.read)
 
 
 def write_checkpoint(model, directory: Path, max_shard_size: "int | str" = "5GB") -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import keras
 
 from tfheads.checkpoints.attribute_walk import checkpoint_variables, layers_by_path
-from tfheads.checkpoints.operations import Fused, FusedByHead, Operation, Same, Transposed
+from tfheads.checkpoints.operations import Fused, FusedByHead, Operation, Row, Same, Transposed
 from tfheads.layers.norms import LayerNorm, RMSNorm
 
 
@@ -101,6 +101,14 @@ class Bias(Module):
             yield Binding((f"{name}.bias",), (layer.bias,), Same())
 
 
+@dataclass(frozen=True)
+class Offset(Module):
+    """A layer's `offset` of logits is the tensor of this name, with an axis for the batch."""
+
+    def bindings(self, layer, name):
+        yield Binding((name,), (layer.offset,), Row())
+
+
 Rules = Mapping[str, "str | Module"]
 
 
@@ -116,6 +124,7 @@ class Table:
         echoes: tensors that transformers writes and never uses, each written like the one given.
         others: modules of heads that transformers has for the family and tfheads has no rule for.
         ignored: regular expressions of tensors that hold no weights (old buffers).
+        stand_ins: tensors in whose place another one is read where a checkpoint lacks them.
         may_lack: what the attribute paths of those parts of the backbone contain that a checkpoint may lack.
     """
 
@@ -125,6 +134,7 @@ class Table:
     echoes: Mapping[str, str] = field(default_factory=dict)
     others: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
     may_lack: tuple[str, ...] = ("cross_attention",)
 
     def bindings(self, model, base: str) -> list[Binding]:

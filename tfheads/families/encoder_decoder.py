@@ -5,8 +5,8 @@ from collections.abc import Callable
 from keras import ops
 
 from tfheads.backbones import EncoderDecoder
-from tfheads.checkpoints.tables import Rules, Table, renamed, within
 from tfheads.checkpoints.paired import FromTwoCheckpoints
+from tfheads.checkpoints.tables import Rules, Table, renamed, within
 from tfheads.layers.projections import dense
 from tfheads.registry import family, family_of
 

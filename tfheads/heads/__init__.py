@@ -5,8 +5,18 @@ from tfheads.heads.discrimination import DiscriminatorHead
 from tfheads.heads.documents import DocumentHead, document_head
 from tfheads.heads.joined import DoubleHead, PreTrainingHead
 from tfheads.heads.language import LanguageModelHead
-from tfheads.heads.pooling import ChosenToken, DensePooler, FirstToken, LastToken, MeanToken, PooledModelHead
-from tfheads.heads.standard import decoder_heads, standard_heads
+from tfheads.heads.offset import OffsetLanguageModelHead
+from tfheads.heads.pooling import (
+    ChosenToken,
+    DensePooler,
+    FirstToken,
+    LastOfToken,
+    LastToken,
+    MeanToken,
+    PooledModelHead,
+)
+from tfheads.heads.scaled import ScaledLanguageModelHead
+from tfheads.heads.standard import decoder_heads, end_token_classifier, standard_heads
 from tfheads.heads.summary import SequenceSummary, sequence_summary
 from tfheads.heads.targets import TargetLanguageModelHead
 from tfheads.heads.tokens import QuestionAnsweringHead, TokenClassificationHead
@@ -28,11 +38,13 @@ __all__ = [
     "PooledModelHead",
     "PreTrainingHead",
     "QuestionAnsweringHead",
+    "ScaledLanguageModelHead",
     "SequenceSummary",
     "TargetLanguageModelHead",
     "TokenClassificationHead",
     "decoder_heads",
     "document_head",
+    "end_token_classifier",
     "sequence_summary",
     "standard_heads",
 ]

@@ -38,6 +38,11 @@ class ClassificationHead(Part):
         self.drop = Dropout(dropout, dtype=self.dtype_policy)
         self.classifier = dense(width, num_labels, use_bias, self.dtype_policy)
 
+    def check_inputs(self, inputs) -> list:
+        """Requires what the pooler does; see `tfheads.checks.require`."""
+        pooler = getattr(self.pooler, "select", self.pooler)
+        return pooler.check_inputs(inputs) if hasattr(pooler, "check_inputs") else []
+
     @property
     def criteria(self) -> tuple:
         """What the head is trained on."""

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfheads.checks import require, same_shape
 from tfheads.layers.activations import activation
 from tfheads.layers.dropout import Dropout
 from tfheads.layers.part import Part, part
@@ -46,6 +47,35 @@ class LastToken(Part):
         else:
             real = ops.ones(ops.shape(hidden)[:2], "bool")
         return ops.max(ops.where(real, ops.arange(ops.shape(hidden)[1])[None, :], 0), axis=1)
+
+
+@part
+class LastOfToken(Part):
+    """The value at the last place that a token has in a row, such as the end of the text (BART).
+
+    Args:
+        token_id: the token.
+    """
+
+    def __init__(self, token_id: int, **kwargs):
+        super().__init__(**kwargs)
+        self.token_id = token_id
+
+    def check_inputs(self, inputs) -> list:
+        """Requires the token in every row, and a target as long as the source; see `tfheads.checks.require`."""
+        tokens, target = inputs.get("input_ids"), inputs.get("decoder_input_ids")
+        if tokens is None or inputs.get("decoder_inputs_embeds") is not None:
+            raise ValueError("give input_ids: a row is classified at its last end token, got inputs_embeds")
+        found = tf.reduce_all(tf.reduce_any(tokens == self.token_id, axis=1))
+        message = f"input_ids must have the end token {self.token_id} in every row"
+        return require(found, message, tf.constant("a row without it")) + (
+            [] if target is None else same_shape("decoder_input_ids", target, tokens)
+        )
+
+    def call(self, encoded, inputs=None, training=None):
+        places = tf.range(tf.shape(inputs["input_ids"])[1])[None, :]
+        last = tf.reduce_max(tf.where(inputs["input_ids"] == self.token_id, places, 0), axis=1)
+        return tf.gather(encoded["last_hidden_state"], last, axis=1, batch_dims=1)
 
 
 @part

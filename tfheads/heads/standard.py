@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 
 from tfheads.heads.classification import ChoiceHead, ClassificationHead
-from tfheads.heads.pooling import LastToken
+from tfheads.heads.pooling import DensePooler, LastOfToken, LastToken
 from tfheads.heads.tokens import QuestionAnsweringHead, TokenClassificationHead
 
 
@@ -64,3 +64,14 @@ def token_dropout(config) -> float:
         if getattr(config, name, None) is not None:
             return getattr(config, name)
     return 0.1
+
+
+def end_token_classifier(config) -> ClassificationHead:
+    """A class of a text from the decoder's value at the text's last end token, through a projection and tanh (BART)."""
+    return ClassificationHead(
+        DensePooler(LastOfToken(config.eos_token_id), config.hidden_size, dropout=config.classifier_dropout),
+        config.hidden_size,
+        config.num_labels,
+        problem_type=config.problem_type,
+        dropout=config.classifier_dropout,
+    )

@@ -3,6 +3,7 @@
 from tfheads.layers.activations import ACTIVATIONS, activation
 from tfheads.layers.alibi import LinearPositionBias
 from tfheads.layers.attentions import Attention
+from tfheads.layers.buckets import BucketedPositionBias
 from tfheads.layers.embeddings import TextEmbeddings, TokenTypesAreTokens
 from tfheads.layers.feed_forwards import FeedForward, GatedFeedForward
 from tfheads.layers.norms import LayerNorm, PlainLayerNorm, RMSNorm
@@ -15,6 +16,7 @@ __all__ = [
     "ACTIVATIONS",
     "Attention",
     "Block",
+    "BucketedPositionBias",
     "DecodingState",
     "FeedForward",
     "GatedFeedForward",

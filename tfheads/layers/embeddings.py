@@ -20,6 +20,8 @@ class TextEmbeddings(Part):
         norm: a normalisation layer or None.
         dropout: rate on the result.
         projection: a layer from `hidden_size` to the width of the stack, after all others, or None (Lan et al. 2019).
+        shared_token: the token table of another part, in place of an own one.
+        token_scale: what a token's vector is multiplied by.
     """
 
     def __init__(
@@ -32,13 +34,16 @@ class TextEmbeddings(Part):
         norm: keras.layers.Layer | None = None,
         dropout: float = 0.0,
         projection: keras.layers.Layer | None = None,
+        shared_token: keras.layers.Layer | None = None,
+        token_scale: float = 1.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.vocab_size, self.hidden_size = vocab_size, hidden_size
         self.num_positions, self.position_offset, self.num_types = num_positions, position_offset, num_types
         self.norm, self.dropout, self.projection = norm, dropout, projection
-        self.token = embedding(vocab_size, hidden_size, self.dtype_policy)
+        self.shared_token, self.token_scale = shared_token, token_scale
+        self.token = shared_token or embedding(vocab_size, hidden_size, self.dtype_policy)
         self.position = embedding(num_positions, hidden_size, self.dtype_policy) if num_positions else None
         self.token_type = embedding(num_types, hidden_size, self.dtype_policy) if num_types else None
         self.drop = Dropout(dropout, dtype=self.dtype_policy)
@@ -58,7 +63,8 @@ class TextEmbeddings(Part):
 
         Under these, segment types and positions `[batch or 1, time]` are added; a token's type defaults to 0.
         """
-        x = self.token(inputs["input_ids"]) if inputs.get("inputs_embeds") is None else inputs["inputs_embeds"]
+        x = inputs.get("inputs_embeds")
+        x = self.token(inputs["input_ids"]) * self.token_scale if x is None else x
         x = ops.cast(x, self.compute_dtype)
         x = self.type_vectors(inputs, x)
         if self.position is not None:

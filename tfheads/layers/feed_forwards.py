@@ -1,6 +1,7 @@
 """Feed-forward layers."""
 
 from tfheads.layers.activations import activation
+from tfheads.layers.dropout import Dropout
 from tfheads.layers.part import Part, part
 from tfheads.layers.projections import dense
 
@@ -14,26 +15,45 @@ class FeedForward(Part):
         intermediate_size: width in between.
         activation: Hugging Face's name of the activation.
         use_bias: whether the projections have biases.
+        dropout: rate on the values in between.
     """
 
-    def __init__(self, hidden_size: int, intermediate_size: int, activation: str, use_bias: bool = True, **kwargs):
+    def __init__(
+        self,
+        hidden_size: int,
+        intermediate_size: int,
+        activation: str,
+        use_bias: bool = True,
+        dropout: float = 0.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.hidden_size, self.intermediate_size = hidden_size, intermediate_size
-        self.activation, self.use_bias = activation, use_bias
+        self.activation, self.use_bias, self.dropout = activation, use_bias, dropout
+        self.drop = Dropout(dropout, dtype=self.dtype_policy)
         self.up = dense(hidden_size, intermediate_size, use_bias, self.dtype_policy)
         self.down = dense(intermediate_size, hidden_size, use_bias, self.dtype_policy)
 
-    def call(self, hidden):
-        return self.down(activation(self.activation)(self.up(hidden)))
+    def call(self, hidden, training=None):
+        return self.down(self.drop(activation(self.activation)(self.up(hidden)), training=training))
 
 
 @part
 class GatedFeedForward(FeedForward):
     """A feed-forward layer whose inner values are multiplied by an activated gate (Shazeer 2020)."""
 
-    def __init__(self, hidden_size: int, intermediate_size: int, activation: str, use_bias: bool = False, **kwargs):
-        super().__init__(hidden_size, intermediate_size, activation, use_bias, **kwargs)
+    def __init__(
+        self,
+        hidden_size: int,
+        intermediate_size: int,
+        activation: str,
+        use_bias: bool = False,
+        dropout: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(hidden_size, intermediate_size, activation, use_bias, dropout, **kwargs)
         self.gate = dense(hidden_size, intermediate_size, use_bias, self.dtype_policy)
 
-    def call(self, hidden):
-        return self.down(activation(self.activation)(self.gate(hidden)) * self.up(hidden))
+    def call(self, hidden, training=None):
+        inner = activation(self.activation)(self.gate(hidden)) * self.up(hidden)
+        return self.down(self.drop(inner, training=training))
