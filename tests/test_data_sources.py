@@ -190,3 +190,11 @@ def test_a_folder_with_splits_is_a_named_one_too(tmp_path, load):
     write_lines(tmp_path / "headless/test.jsonl", [{"body": "x"}])
     with pytest.raises(KeyError, match="has no split 'train', its splits are test"):
         load(str(tmp_path / "headless"))
+
+
+def test_quotation_marks_in_tables_of_tabs(tmp_path):
+    """GLUE's files have them as text, those that pandas writes around fields."""
+    (tmp_path / "bare.tsv").write_text('text\tlabel\n" A mark that nobody ends\t1\nplain\t0\n')
+    (tmp_path / "quoted.tsv").write_text('text\tlabel\n"a ""mark"""\t1\nplain\t0\n')
+    assert sources.load_files(tmp_path / "bare.tsv")["text"][:] == ['" A mark that nobody ends', "plain"]
+    assert sources.load_files(tmp_path / "quoted.tsv")["text"][:] == ['a "mark"', "plain"]

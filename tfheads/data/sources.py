@@ -3,6 +3,7 @@
 Everything that can be wrong with a corpus is said here, in one sentence, before any time is spent on tokenising it.
 """
 
+import csv
 import difflib
 import glob
 import gzip
@@ -155,7 +156,10 @@ def load_files(
     if kind == "text":
         options = {"encoding": "utf-8-sig", "sample_by": sample_by, "keep_linebreaks": keep_linebreaks}
     elif kind == "csv":
-        options = {"encoding": "utf-8-sig"} | ({"sep": "\t"} if ".tsv" in os.path.basename(paths[0]) else {})
+        options = {"encoding": "utf-8-sig"}
+        if ".tsv" in os.path.basename(paths[0]):
+            quoting = csv.QUOTE_NONE if any(map(_has_bare_quotes, paths)) else csv.QUOTE_MINIMAL
+            options |= {"sep": "\t", "quoting": quoting}
     try:
         return datasets.load_dataset(
             kind,
@@ -316,6 +320,13 @@ def _kind(path: str) -> str:
     if _ending(path) not in ENDINGS:
         raise ValueError(f"{path} ends in {_ending(path) or 'nothing'!r}, accepted are {_accepted()}.")
     return ENDINGS[_ending(path)]
+
+
+def _has_bare_quotes(path: str) -> bool:
+    """Whether a field begins with a quotation mark that none ends: the mark is text then, as in the files of GLUE."""
+    with gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8") as file:
+        fields = (field for line in file for field in line.rstrip("\r\n").split("\t") if field.startswith('"'))
+        return any(len(field) < 2 or not field.endswith('"') for field in fields)
 
 
 def _listed(paths: Sequence[str]) -> str:
