@@ -70,9 +70,7 @@ def read_modules(directory: str) -> SentenceModules | None:
         elif kind == "Normalize" and poolings:
             found["normalize"] = True
         else:
-            raise ValueError(
-                f"{MODULES_FILE} must have a Transformer, a Pooling and perhaps a Normalize, got {kind!r}"
-            )
+            raise ValueError(f"{MODULES_FILE} must have a Transformer, a Pooling and perhaps a Normalize, got {kind!r}")
     if not poolings:
         raise ValueError(f"{MODULES_FILE} must have a Pooling, got none")
     _refuse_prompts(root)
