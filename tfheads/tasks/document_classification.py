@@ -118,7 +118,5 @@ class ForDocumentClassification(TaskModel):
         if inputs.get("token_type_ids") is not None:
             checks += within("token_type_ids", inputs["token_type_ids"], 0, types and types - 1)
         most = windows.count(tf.reduce_max(lengths(self._real(inputs))), self.window_length, self.window_stride)
-        message = (
-            f"a document must have at most {self.max_windows} windows of {self.window_length} tokens (max_windows)"
-        )
+        message = f"documents must have at most max_windows={self.max_windows} windows of {self.window_length} tokens"
         return checks + require(most <= self.max_windows, message, most)
