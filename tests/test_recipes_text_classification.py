@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 
@@ -153,3 +154,31 @@ def test_labels_that_do_not_fit(data, tmp_path):
     (tmp_path / "dev.jsonl").write_text(json.dumps({"sentence": None, "label": "good"}) + "\n")
     with pytest.raises(ValueError, match="column 'sentence' must hold text"):
         text_classification(arguments(data, tmp_path / "out", **own))
+
+
+def test_mnli_from_the_hub_has_two_validation_splits(data, tmp_path, monkeypatch):
+    names = ["entailment", "neutral", "contradiction"]
+    features = {name: datasets.Value("string") for name in ("premise", "hypothesis")}
+    features = datasets.Features({**features, "label": datasets.ClassLabel(names=names)})
+
+    def rows(count, label=None):
+        labels = [row % 3 if label is None else label for row in range(count)]
+        texts = ["a film" if row % 2 else "a dull story" for row in range(count)]
+        columns = {"premise": texts, "hypothesis": texts[::-1], "label": labels}
+        return datasets.Dataset.from_dict(columns, features=features)
+
+    sizes = {"train": 24, "validation_matched": 6, "validation_mismatched": 9}
+    found = {split: rows(count) for split, count in sizes.items()}
+    found |= {split: rows(4, label=-1) for split in ("test_matched", "test_mismatched")}
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names, **options: asked.append(names) or found)
+    output = tmp_path / "model"
+    files = {"train_file": "none", "validation_file": "none", "task_name": "MNLI", "do_predict": "true"}
+    results = run_text_classification(
+        arguments(data, output, **files, max_steps=2, eval_strategy="epoch", bucket_lengths=48)
+    )
+    assert asked == [("nyu-mll/glue", "mnli")] and results["eval_samples"] == 15
+    assert {"eval_accuracy", "eval_accuracy_mm", "eval_loss", "eval_loss_mm"} <= set(results)
+    for part in ("matched", "mismatched"):
+        lines = (output / f"predict_results_mnli_{part}.txt").read_text().splitlines()
+        assert len(lines) == 5 and lines[1].split("\t")[1] in names
