@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed                                     # GPT-2 124 M: training step, forward, generation
     python -m benchmarks.speed --tasks bert_train_step --rounds 7
+    python -m benchmarks.speed --tasks llama_train_step llama_forward llama_generate_1 --peers tfheads PyTorch
     python -m benchmarks.speed --tiny --rounds 2                   # tries the script in a minute or two
 
 Every peer is a process of its own that waits between its turns; the turns go round (A B C A B C ...), so that a noisy
@@ -41,6 +42,9 @@ TASKS = {
     "generate_8": {"model": "gpt2", "task": "generate", "batch": 8, "length": 32},
     "bert_train_step": {"model": "bert", "task": "train_step", "batch": 4, "length": 128},
     "bert_forward": {"model": "bert", "task": "forward", "batch": 4, "length": 128},
+    "llama_train_step": {"model": "llama", "task": "train_step", "batch": 4, "length": 128},
+    "llama_forward": {"model": "llama", "task": "forward", "batch": 4, "length": 128},
+    "llama_generate_1": {"model": "llama", "task": "generate", "batch": 1, "length": 32},
 }
 
 DEFAULT_TASKS = ("train_step", "forward", "generate_1", "generate_8")

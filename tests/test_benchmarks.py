@@ -55,6 +55,7 @@ def test_all_peers_get_the_same_tokens():
 def test_tiny_shapes_have_the_names_of_the_real_ones():
     assert shapes.gpt2(True, 0.0).keys() == shapes.gpt2(False, 0.0).keys()
     assert shapes.bert(True, 0.1).keys() == shapes.bert(False, 0.1).keys()
+    assert shapes.llama(True, 0.1).keys() == shapes.llama(False, 0.1).keys()
 
 
 def worker(name: str, seconds: list[float]) -> speed.Worker:

@@ -16,6 +16,9 @@ def build(arguments) -> transformers.PreTrainedModel:
     transformers.logging.set_verbosity_error()
     if arguments.model == "gpt2":
         return transformers.GPT2LMHeadModel(transformers.GPT2Config(**shapes.gpt2(arguments.tiny, arguments.dropout)))
+    if arguments.model == "llama":
+        config = transformers.LlamaConfig(**shapes.llama(arguments.tiny, arguments.dropout))
+        return transformers.LlamaForCausalLM(config)
     return transformers.BertForMaskedLM(transformers.BertConfig(**shapes.bert(arguments.tiny, arguments.dropout)))
 
 

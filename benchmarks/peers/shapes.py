@@ -1,4 +1,4 @@
-"""The sizes that are measured: GPT-2 124 M, BERT-base, and tiny ones for trying the scripts."""
+"""The sizes that are measured: GPT-2 124 M, BERT-base, LLaMA 110 M, and tiny ones for trying the scripts."""
 
 GPT2 = {"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12}
 BERT = {
@@ -6,6 +6,14 @@ BERT = {
     "max_position_embeddings": 512,
     "hidden_size": 768,
     "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+}
+LLAMA = {
+    "vocab_size": 32000,
+    "max_position_embeddings": 1024,
+    "hidden_size": 768,
+    "intermediate_size": 2048,
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
 }
@@ -18,6 +26,8 @@ TINY_BERT = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
 }
+TINY_LLAMA = {**LLAMA, "vocab_size": 503, "hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 2}
+TINY_LLAMA["num_attention_heads"] = 4
 
 
 def gpt2(tiny: bool, dropout: float) -> dict:
@@ -30,3 +40,13 @@ def bert(tiny: bool, dropout: float) -> dict:
     """Keyword arguments of BertConfig."""
     drops = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), dropout)
     return {**(TINY_BERT if tiny else BERT), **drops}
+
+
+def llama(tiny: bool, dropout: float) -> dict:
+    """Keyword arguments of LlamaConfig, tied; without an end token, as `gpt2`. There is dropout in attention alone."""
+    return {
+        **(TINY_LLAMA if tiny else LLAMA),
+        "attention_dropout": dropout,
+        "tie_word_embeddings": True,
+        "eos_token_id": None,
+    }

@@ -20,6 +20,9 @@ def build(arguments) -> keras.Model:
     if arguments.model == "gpt2":
         config = transformers.GPT2Config(**shapes.gpt2(arguments.tiny, arguments.dropout))
         return tfheads.GPT2LMHeadModel.from_config(config)
+    if arguments.model == "llama":
+        config = transformers.LlamaConfig(**shapes.llama(arguments.tiny, arguments.dropout))
+        return tfheads.LlamaForCausalLM.from_config(config)
     return tfheads.BertForMaskedLM.from_config(
         transformers.BertConfig(**shapes.bert(arguments.tiny, arguments.dropout))
     )
