@@ -110,3 +110,12 @@ def test_bad_input_is_one_sentence(data, tmp_path, rows, changes, error, message
     with pytest.raises(error, match=message) as caught:
         run_conditional_generation(arguments(data, tmp_path / "out", **changes))
     assert "\n" not in str(caught.value)
+
+
+def test_encoder_decoders_read_the_source_by_themselves(data, tmp_path):
+    sizes = "d_model=16,encoder_layers=1,decoder_layers=1,encoder_attention_heads=2,decoder_attention_heads=2"
+    sizes += ",encoder_ffn_dim=24,decoder_ffn_dim=24,max_position_embeddings=64"
+    changes = {"model_type": "bart", "config_overrides": sizes, "max_steps": 2, "max_source_length": 64}
+    results = run_conditional_generation(arguments(data, tmp_path / "model", **changes))
+    assert {"eval_loss", "perplexity", "eval_exact_match"} <= set(results)
+    assert type(tfheads.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model")).__name__.startswith("Bart")
