@@ -86,8 +86,11 @@ def test_a_stream_is_read_as_it_is_answered(fill_mask):
     assert len(next(answers)) == 5 and len(read) == 2
 
 
-def test_an_empty_list_has_no_answers(fill_mask, text_generation):
-    assert fill_mask([]) == [] and text_generation([]) == [] and list(fill_mask(iter([]))) == []
+def test_an_empty_list_is_an_error_and_an_empty_stream_has_no_answers(fill_mask, text_generation):
+    for pipe in (fill_mask, text_generation):
+        with pytest.raises(ValueError, match="inputs must hold at least one text, got an empty list"):
+            pipe([])
+        assert list(pipe(iter([]))) == []
 
 
 def test_sampling_follows_the_seed_and_the_defaults_are_those_of_transformers(text_generation):

@@ -64,7 +64,7 @@ def test_batches_and_streams_change_nothing(pipe):
     words = [text.split() for text in texts]
     split = {**options, "is_split_into_words": True}
     same(pipe(words, **split), [pipe(row, **split)[0] if row else [] for row in words])
-    assert pipe([]) == [] and pipe([[]], is_split_into_words=True) == [[]]
+    assert pipe([[]], is_split_into_words=True) == [[]]
 
 
 def test_entities_point_at_the_text_and_words_come_back_whole(pipe):

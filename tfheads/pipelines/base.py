@@ -62,7 +62,7 @@ class Pipeline:
 
         Raises:
             TypeError: the input is not made of strings.
-            ValueError: a string that cannot be answered, or an option that is not known.
+            ValueError: an empty list, a string that cannot be answered, or an option that is not known.
         """
         size = self.batch_size if batch_size is None else _batch_size(batch_size)
         settings = self.settings({**self.options, **self.check_options(options)})
@@ -164,6 +164,8 @@ class Pipeline:
             raise ValueError(f"inputs must not be empty: the tokenizer makes no tokens of {shortened(text)}")
 
     def _answer_list(self, values: list, size: int, settings) -> list:
+        if not values:
+            raise ValueError("inputs must hold at least one text, got an empty list")
         examples = [self.example(value, f" at place {index}") for index, value in enumerate(values)]
         answers: list = [None] * len(examples)
         # Neighbours of one length need the least padding; the longest come first, so that memory runs out at once.
