@@ -151,9 +151,6 @@ class TrainingArguments:
     load_best_model_at_end: bool = argument(False, "whether the weights of the best evaluation are kept in the end")
     metric_for_best_model: str | None = argument(None, "what is best: loss, accuracy, f1, ...; default: the loss")
     greater_is_better: bool | None = argument(None, "whether more of it is better; default: not for losses")
-    load_best_model_at_end: bool = argument(False, "whether the weights of the best evaluation are kept in the end")
-    metric_for_best_model: str | None = argument(None, "what is best: loss, accuracy, f1, ...; default: the loss")
-    greater_is_better: bool | None = argument(None, "whether more of it is better; default: not for losses")
     report_to: list[Literal["none", "wandb", "tensorboard", "all"]] = argument(["none"], "trackers that get the log")
     sample_prompts: list[str] = argument([], "texts that the model goes on with, or whose masks it fills, for trackers")
     run_name: str | None = argument(None, "name of the run in Weights & Biases; default: output_dir's last part")
@@ -180,10 +177,6 @@ class TrainingArguments:
             raise ValueError("max_steps must be at least 1, or -1 for no limit, got 0")
         if self.warmup_ratio and self.warmup_steps:
             raise ValueError("give warmup_ratio or warmup_steps, not both")
-        if self.load_best_model_at_end and self.eval_strategy == "no":
-            raise ValueError("load_best_model_at_end needs evaluations to choose from: set eval_strategy")
-        if self.metric_for_best_model and not self.load_best_model_at_end:
-            raise ValueError("metric_for_best_model is given but load_best_model_at_end is not set")
         if self.load_best_model_at_end and self.eval_strategy == "no":
             raise ValueError("load_best_model_at_end needs evaluations to choose from: set eval_strategy")
         if self.metric_for_best_model and not self.load_best_model_at_end:
