@@ -194,3 +194,37 @@ def test_the_decoder_of_a_checkpoint_stands_alone(tmp_path):
         atol=1e-5,
     )
     assert decoder.generate([[0, 5]], max_new_tokens=3).shape == (1, 5)
+
+
+T5 = {
+    "vocab_size": 41,
+    "d_model": 16,
+    "d_kv": 4,
+    "d_ff": 24,
+    "num_layers": 1,
+    "num_heads": 2,
+    "decoder_start_token_id": 0,
+    "tie_word_embeddings": False,
+}
+
+
+def test_a_t5_with_an_output_table_of_its_own_reads_checkpoints_with_and_without_it(tmp_path):
+    model = tfheads.T5ForConditionalGeneration(transformers.T5Config(**T5), seed=0)
+    model.save_pretrained(str(tmp_path / "whole"))
+    again = tfheads.AutoModelForSeq2SeqLM.from_pretrained(str(tmp_path / "whole"))
+    np.testing.assert_array_equal(
+        again(input_ids=SOURCE, labels=LABELS).logits, model(input_ids=SOURCE, labels=LABELS).logits
+    )
+    encoder = tfheads.AutoModelForTextEncoding.from_pretrained(str(tmp_path / "whole"))
+    np.testing.assert_array_equal(
+        encoder(input_ids=SOURCE).last_hidden_state, model(input_ids=SOURCE, labels=LABELS).encoder_last_hidden_state
+    )
+    tfheads.T5Model.from_pretrained(str(tmp_path / "whole")).save_pretrained(str(tmp_path / "bare"))
+    tied = tfheads.T5ForConditionalGeneration.from_pretrained(str(tmp_path / "bare"))
+    np.testing.assert_array_equal(tied.head.decoder.kernel, np.transpose(tied.backbone.token_table))
+
+
+def test_t5_does_not_guess_what_its_decoder_reads():
+    model = tfheads.T5Model(transformers.T5Config(**T5), seed=0)
+    with pytest.raises(ValueError, match="give decoder_input_ids"):
+        model(input_ids=SOURCE)

@@ -240,6 +240,11 @@ EFFECTS = [(kind, name) for kind in registry.FAMILIES for name in reference.load
 REFUSED = {
     "GPT2DoubleHeadsModel": ("summary_type",),
     "ElectraForMultipleChoice": ("summary_type", "summary_use_proj"),
+    "T5Model": ("is_encoder_decoder",),
+    "T5ForConditionalGeneration": ("is_encoder_decoder",),
+    "T5ForQuestionAnswering": ("is_encoder_decoder",),
+    "T5EncoderModel": ("is_decoder",),
+    "T5ForTokenClassification": ("is_decoder",),
 }
 """Keys of which a class takes one value alone, where the reference takes several."""
 
@@ -280,7 +285,7 @@ def _traits(class_name: str, config, ids) -> dict:
     shapes = {source.name: source.shape for source in tensor_sources(model)}
     load(model, Stored({name: weights.weight(name, shape) for name, shape in shapes.items()}))
     given = model.backbone.encodes_source and model.task != "question-answering"
-    target = {"decoder_input_ids": ids[:, :5]} if given else {}
+    target = {"decoder_input_ids": ids[:, :7]} if given else {}
     return {"parameters": shapes, "outputs": main_output(model(ids, **target)).round(4).tolist()}
 
 
