@@ -105,7 +105,7 @@ def test_verify_compares_with_pytorch_where_it_is_installed(checkpoint, monkeypa
         outputs = [model(batch).logits.numpy() for batch in batches]
         outputs[1][0, 0, 0] += distance
         outputs[2][2, -1, :] += 9.0  # padding is nobody's business
-        return outputs
+        return [{"logits": logits} for logits in outputs]
 
     monkeypatch.setattr(verification, "_from_torch", from_torch)
     monkeypatch.setattr(verification.importlib.util, "find_spec", lambda name: name == "torch")
@@ -113,12 +113,30 @@ def test_verify_compares_with_pytorch_where_it_is_installed(checkpoint, monkeypa
     assert check.name == "logits" and check.ok is ok and "from PyTorch's, tolerance" in check.text
 
 
+@pytest.mark.parametrize(
+    "class_name", ["GPT2DoubleHeadsModel", "GPT2ForQuestionAnswering", "GPT2ForSequenceClassification", "GPT2Model"]
+)
+def test_verify_compares_every_output_of_every_head(class_name, tmp_path, monkeypatch):
+    config = transformers.GPT2Config(**{**pipeline_cases.GPT2, "pad_token_id": 0})
+    model = getattr(tfheads, class_name).from_config(config, seed=0)
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr(verification.importlib.util, "find_spec", lambda name: name == "torch")
+    names = [criterion.logits for criterion in model.criteria] or ["last_hidden_state"]
+    for changed in (None, *names):
+
+        def from_torch(class_name, directory, batches, changed=changed):
+            return [{n: v.numpy() + (n == changed) for n, v in model(batch).items()} for batch in batches]
+
+        monkeypatch.setattr(verification, "_from_torch", from_torch)
+        assert list(verification.verify(str(tmp_path)))[-1].ok is (changed is None)
+
+
 def test_verify_reports_other_classes_and_heads(checkpoint, copy, capfd):
     code, out, _ = run(capfd, "verify", checkpoint, "--class", "AutoModel")
     assert code == 0 and lines(out)["class"] == "ok GPT2Model (base)" and "generation" not in lines(out)
-    code, out, _ = run(capfd, "verify", copy(architectures=["GPT2DoubleHeadsModel"]))
+    code, out, _ = run(capfd, "verify", copy(architectures=["GPT2ForSpeech"]))
     assert code == 0
-    assert lines(out)["class"].startswith("- GPT2Model, for config.json names GPT2DoubleHeadsModel, which tfheads does")
+    assert lines(out)["class"].startswith("- GPT2Model, for config.json names GPT2ForSpeech, which tfheads does")
     untied = copy(tie_word_embeddings=False)
     code, out, _ = run(capfd, "verify", untied)
     assert code == 1 and "1 variables of the head are not in the checkpoint" in lines(out)["weights"]

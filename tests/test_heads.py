@@ -119,7 +119,7 @@ def test_a_checkpoint_gives_what_it_has_of_a_head_and_says_what_is_new(tmp_path,
     make("bert", "masked-lm").save_pretrained(tmp_path / "masked")
     with caplog.at_level(logging.WARNING, "tfheads"):
         classifier = tfheads.BertForSequenceClassification.from_pretrained(tmp_path / "whole", seed=3)
-        assert "new and must be trained: classifier.weight, classifier.bias" in caplog.text
+        assert "new and must be trained: classifier.bias, classifier.weight" in caplog.text
         np.testing.assert_array_equal(classifier.head.pooler.dense.kernel, whole.head.pooler.dense.kernel)
         caplog.clear()
         tfheads.BertForNextSentencePrediction.from_pretrained(tmp_path / "whole")

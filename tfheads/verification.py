@@ -15,7 +15,7 @@ from tfheads.checkpoints.pretrained import read_config, stored_dtype
 from tfheads.checkpoints.tensor_files import open_tensors
 from tfheads.checkpoints.tokenizers import load_tokenizer
 from tfheads.layers.part import weights_follow
-from tfheads.models import TaskModel
+from tfheads.models import TaskModel, WithChoices
 
 TOLERANCE = 1e-5  # of the largest logit, but no less than SMALLEST_TOLERANCE
 SMALLEST_TOLERANCE = 1e-4
@@ -114,7 +114,8 @@ def _weights_check(tensors, plan: LoadPlan) -> Check:
     if ignored:
         parts.append(f"{ignored} hold no weights")
     if plan.new:
-        parts.append(f"{len(plan.new)} variables of the head are not in the checkpoint and would be new")
+        new = sum(len(binding.variables) for binding in plan.new)
+        parts.append(f"{new} variables of the head are not in the checkpoint and would be new")
     return Check("weights", not plan.new, "; ".join(parts))
 
 
@@ -151,16 +152,18 @@ def _generation_check(model: TaskModel, directory: str) -> Check:
 
 
 def _logits_check(model: TaskModel, directory: str) -> Check:
+    if not hasattr(transformers, type(model).__name__):
+        return Check("logits", None, f"not compared, for transformers has no {type(model).__name__}")
     batches = list(_batches(model))
-    ours = [_main(model(batch)).numpy() for batch in batches]
+    names = [criterion.logits for criterion in model.criteria] or ["last_hidden_state"]
+    ours = _real([{name: model(batch)[name].numpy() for name in names} for batch in batches], batches, names)
     if not all(np.isfinite(output).all() for output in ours):
         return Check("logits", False, "some are not finite")
     if importlib.util.find_spec("torch") is None:
         return Check("logits", None, "finite; not compared, for PyTorch is not installed")
-    theirs = _from_torch(type(model).__name__, directory, batches)
-    real = [batch["attention_mask"].astype(bool) for batch in batches]
-    apart = np.max([np.abs(a[m] - b[m]).max() for a, b, m in zip(ours, theirs, real, strict=True)])
-    largest = np.max([np.abs(output[m]).max() for output, m in zip(theirs, real, strict=True)])
+    theirs = _real(_from_torch(type(model).__name__, directory, batches), batches, names)
+    apart = np.max([np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True)])
+    largest = np.max([np.abs(output).max() for output in theirs])
     tolerance = max(SMALLEST_TOLERANCE, TOLERANCE * largest)
     text = f"at most {apart:.2g} from PyTorch's, tolerance {tolerance:.2g} (the largest is {largest:.3g}), 3 batches"
     return Check("logits", bool(apart <= tolerance), text)
@@ -169,27 +172,36 @@ def _logits_check(model: TaskModel, directory: str) -> Check:
 def _batches(model: TaskModel) -> Iterator[dict[str, np.ndarray]]:
     """Token ids from a fixed seed: two tokens, a row, rows with padding."""
     random, longest = np.random.RandomState(0), min(32, model.backbone.length_limit or 32)
+    choices = (2,) if isinstance(model, WithChoices) else ()
     for rows, time in ((1, min(2, longest)), (1, longest), (3, longest)):
         lengths = np.linspace(time, max(1, time // 3), rows).astype(int)
         mask = (np.arange(time)[None, :] < lengths[:, None]).astype("int32")
-        yield {"input_ids": random.randint(0, model.vocab_size, (rows, time)) * mask, "attention_mask": mask}
+        mask = np.broadcast_to(mask.reshape(rows, *(1 for _ in choices), time), (rows, *choices, time))
+        batch = {"input_ids": random.randint(0, model.vocab_size, mask.shape) * mask, "attention_mask": mask}
+        if "decoder_input_ids" in model.accepted_inputs:
+            batch["decoder_input_ids"] = random.randint(0, model.vocab_size, (rows, 3))
+        yield batch
 
 
-def _from_torch(class_name: str, directory: str, batches: list[dict]) -> list[np.ndarray]:
+def _from_torch(class_name: str, directory: str, batches: list[dict]) -> list[dict]:
     """What transformers' class of the same name gives for each batch."""
     import torch
 
     transformers.utils.logging.disable_progress_bar()
     reference = getattr(transformers, class_name).from_pretrained(directory, dtype=torch.float32).eval()
     with torch.no_grad():
-        outputs = [
-            reference(**{name: torch.from_numpy(one).long() for name, one in batch.items()}) for batch in batches
-        ]
-    return [_main(output).numpy() for output in outputs]
+        return [reference(**{name: torch.from_numpy(one).long() for name, one in batch.items()}) for batch in batches]
 
 
-def _main(output):
-    return output["logits"] if "logits" in output else output["last_hidden_state"]
+def _real(outputs: list[dict], batches: list[dict], names: list[str]) -> list[np.ndarray]:
+    """The named outputs of each batch, without what belongs to padding where they say something of each token."""
+    found = []
+    for output, batch in zip(outputs, batches, strict=True):
+        mask = batch["attention_mask"] == 1
+        for value in (np.asarray(output[name]) for name in names):
+            of_tokens = "decoder_input_ids" not in batch and value.shape[: mask.ndim] == mask.shape
+            found.append(value[mask] if of_tokens else value)
+    return found
 
 
 def _few(names, most: int = 3) -> str:
