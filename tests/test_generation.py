@@ -9,7 +9,6 @@ import transformers
 
 import tfheads
 from tests.tiny_models import bert_config, gpt2_config, token_ids
-from tfheads.generation.sampling import EXCLUDED, keep_top_k, keep_top_p
 
 IDS = token_ids(3, 5)
 
@@ -286,37 +285,6 @@ def test_a_seed_decides_what_is_drawn(gpt2):
     assert (first != greedy).any()
     # XLA or not: the same greedy tokens.
     np.testing.assert_array_equal(gpt2.generate(IDS, max_new_tokens=12, eos_token_id=[], jit_compile=False), greedy)
-
-
-def random_logits() -> np.ndarray:
-    generator = np.random.RandomState(0)
-    logits = generator.standard_normal((40, 30)).astype("float32") * 3
-    logits[10:20] = logits[10:20].round()  # many ties
-    logits[20:25] = -np.abs(logits[20:25])
-    logits[25] = 0.0
-    logits[26, :] = -0.0
-    logits[27, 3] = EXCLUDED
-    return logits
-
-
-@pytest.mark.parametrize("k", [1, 2, 7, 30, 100])
-def test_top_k_equals_numpy(k):
-    logits = random_logits()
-    least = np.sort(logits, 1)[:, -min(k, 30)][:, None]
-    expected = np.where(logits >= least, logits, np.float32(EXCLUDED))
-    np.testing.assert_array_equal(keep_top_k(tf.constant(logits), tf.constant(k)), expected)
-
-
-@pytest.mark.parametrize("p", [0.05, 0.3, 0.9, 0.999])
-def test_top_p_equals_numpy(p):
-    logits = random_logits()
-    kept = keep_top_p(tf.constant(logits), tf.constant(p)).numpy() != np.float32(EXCLUDED)
-    probabilities = np.exp(logits.astype("float64"))
-    probabilities /= probabilities.sum(1, keepdims=True)
-    likelier = np.stack([[row[row > one].sum() for one in row] for row in probabilities])
-    clear = np.abs(likelier - p) > 1e-5  # where float32 can tell
-    np.testing.assert_array_equal(kept[clear], (likelier < p)[clear])
-    assert clear.mean() > 0.99 and kept.any(1).all()
 
 
 # Compilation.
