@@ -82,8 +82,10 @@ def test_automatic_classes_choose_the_family(bert):
         tfheads.GPT2LMHeadModel.from_config(bert_config())
     with pytest.raises(ValueError, match="GPT2 has no AutoModelForMaskedLM, it has .*AutoModelForCausalLM"):
         tfheads.AutoModelForMaskedLM.from_config(gpt2_config())
-    with pytest.raises(ValueError, match="model_type 'llama' is not supported, the nearest is"):
-        tfheads.AutoModel.from_config(transformers.LlamaConfig())
+    unknown = transformers.PreTrainedConfig()
+    unknown.model_type = "gpt2-large"
+    with pytest.raises(ValueError, match="model_type 'gpt2-large' is not supported, the nearest is 'gpt2'"):
+        tfheads.AutoModel.from_config(unknown)
     with pytest.raises(TypeError, match="config must be a transformers config such as .*, got str"):
         tfheads.GPT2LMHeadModel("gpt2")
 
