@@ -1,6 +1,6 @@
 """Causal and masked language modelling: from arguments to a training run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import datasets
 import keras
@@ -95,10 +95,36 @@ def _prepared(
     keras.utils.set_random_seed(arguments.seed)  # before the model is made: its dropout draws a seed then
     model = load_model(arguments, tokenizer, task)
     masking = None if masking is None else masking(tokenizer)
+    return corpus_run(
+        arguments, model, tokenizer, texts, lambda text: rows(text, tokenizer, model), _evaluation, masking
+    )
+
+
+def corpus_run(
+    arguments: TrainingArguments,
+    model: TaskModel,
+    tokenizer,
+    texts: Mapping[str, datasets.Dataset | datasets.IterableDataset],
+    rows: Callable[..., Source],
+    evaluation_of: Callable[..., object],
+    masking: TokenMasking | None = None,
+) -> TrainingRun:
+    """The run of a model on a corpus.
+
+    Args:
+        arguments, model, tokenizer: of the run.
+        texts: what `corpus` gives.
+        rows: from a split's text to its rows.
+        evaluation_of: from the arguments, the rows of the validation split and `masking` to the evaluation.
+        masking: which tokens are hidden, if any are.
+
+    Raises:
+        ValueError: text of which no rows can be made; names the split.
+    """
     sources = {}
     for split in sorted(texts, reverse=True):  # validation first: it is short
         try:
-            sources[split] = rows(texts[split], tokenizer, model)
+            sources[split] = rows(texts[split])
         except ValueError as error:
             raise ValueError(f"{split}: {error}") from error
     train, evaluation = sources.get("train"), sources.get("validation")
@@ -108,7 +134,7 @@ def _prepared(
         tokenizer=tokenizer,
         batches=None if train is None else training_batches(arguments, train, masking),
         updates_per_epoch=1 if train is None else updates_per_epoch(arguments, train),
-        evaluation=None if evaluation is None else _evaluation(arguments, evaluation, masking),
+        evaluation=None if evaluation is None else evaluation_of(arguments, evaluation, masking),
         train_rows=getattr(train, "rows", 0),
         dataset=[arguments.dataset_name] if arguments.dataset_name else list(arguments.train_file or ()),
     )

@@ -13,9 +13,9 @@ from tfheads.data.tokenizing import resolve_block_size
 from tfheads.models import ForPreTraining, TaskModel
 from tfheads.recipes.arguments import CorpusArguments, ModelArguments, TrainingArguments
 from tfheads.recipes.command_line import argument
-from tfheads.recipes.language_modelling import corpus
+from tfheads.recipes.language_modelling import corpus, corpus_run
 from tfheads.recipes.models import load_model, load_tokenizer
-from tfheads.recipes.training import TrainingRun, check_output_dir, training_batches, updates_per_epoch
+from tfheads.recipes.training import TrainingRun, check_output_dir
 
 USUAL_LENGTH = 512
 
@@ -90,26 +90,17 @@ def pre_training(arguments: PreTrainingArguments) -> TrainingRun:
     length = resolve_block_size(arguments.max_seq_length, tokenizer, model.backbone.length_limit)
     length = length if arguments.max_seq_length is not None else min(length, USUAL_LENGTH)
     masking = TokenMasking.from_tokenizer(tokenizer, probability=arguments.mlm_probability, seed=arguments.order_seed)
-    sources = {}
-    for split in sorted(texts, reverse=True):  # validation first: it is short
+
+    def rows(text) -> PaddedRows:
         options = {"short_probability": arguments.short_seq_probability, "seed": arguments.order_seed}
-        try:
-            pairs = sentence_pairs(texts[split]["text"], tokenizer, length, **options)
-        except ValueError as error:
-            raise ValueError(f"{split}: {error}") from error
-        sources[split] = PaddedRows(pairs, tokenizer, model.accepted_inputs, buckets=[length])
-    train, evaluation = sources.get("train"), sources.get("validation")
-    size = arguments.per_device_eval_batch_size
-    return TrainingRun(
-        arguments=arguments,
-        model=model,
-        tokenizer=tokenizer,
-        batches=None if train is None else training_batches(arguments, train, masking),
-        updates_per_epoch=1 if train is None else updates_per_epoch(arguments, train),
-        evaluation=None if evaluation is None else PreTrainingEvaluation(evaluation, size, masking),
-        train_rows=getattr(train, "rows", 0),
-        dataset=[arguments.dataset_name] if arguments.dataset_name else list(arguments.train_file or ()),
-    )
+        pairs = sentence_pairs(text["text"], tokenizer, length, **options)
+        return PaddedRows(pairs, tokenizer, model.accepted_inputs, buckets=[length])
+
+    return corpus_run(arguments, model, tokenizer, texts, rows, _evaluation, masking)
+
+
+def _evaluation(arguments, source: PaddedRows, masking: TokenMasking) -> PreTrainingEvaluation:
+    return PreTrainingEvaluation(source, arguments.per_device_eval_batch_size, masking)
 
 
 def _check_labels(model: TaskModel) -> None:
