@@ -86,9 +86,10 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
     @property
     def token_level_inputs(self) -> dict[str, int]:
         """The inputs of a served model that takes token ids, all of them needed, and how many axes they have."""
-        typed = getattr(getattr(self.backbone, "embeddings", None), "token_type", None) is not None
-        own = {"input_ids": True, "attention_mask": True, "token_type_ids": typed, "decoder_input_ids": True}
-        return {name: 2 for name in self.accepted_inputs if own.get(name, False)}
+        wanted = {"input_ids", "attention_mask", "decoder_input_ids"}
+        if getattr(getattr(self.backbone, "embeddings", None), "token_type", None) is not None:
+            wanted.add("token_type_ids")
+        return {name: 2 for name in self.accepted_inputs if name in wanted}
 
     @property
     def vocab_size(self) -> int:
@@ -403,8 +404,8 @@ class DoubleHeadsModel(WithChoices, TaskModel):
     auto_name, suffix = "AutoDoubleHeadsModel", "DoubleHeadsModel"
 
     def losses_of(self, labels, inputs, output):
-        names = {"labels": "loss", "mc_labels": "mc_loss"}
         found = {}
-        for label in names.keys() & labels.keys():
-            found[names[label]] = super().losses_of({label: labels[label]}, inputs, output)["loss"]
-        return dict(sorted(found.items()))
+        for label, name in (("labels", "loss"), ("mc_labels", "mc_loss")):
+            if label in labels:
+                found[name] = super().losses_of({label: labels[label]}, inputs, output)["loss"]
+        return found
