@@ -13,7 +13,7 @@ from tfheads.generation.sampling import WARPERS
 from tfheads.generation.settings import CHANGES, ENDS, SEARCH, settings
 from tfheads.models import TaskModel
 from tfheads.preprocessing import GraphTokenizer
-from tfheads.serving.token_level import Bundle, scalar, text_input, traced, valid_text
+from tfheads.serving.token_level import EXAMPLE_TEXT, Bundle, scalar, text_input, traced, valid_text
 
 DEFAULT_NEW_TOKENS = 64
 NO_LIMIT = 2**30
@@ -69,6 +69,15 @@ class CausalLMBundle(Bundle):
                 seed=scalar("seed", "int32"),
             ),
             "token_level": self.token_level(),
+        }
+
+    def example_inputs(self) -> dict[str, list[dict]]:
+        options = {"max_new_tokens": min(4, self.limit - 1), "top_k": 0, "top_p": 1.0, "seed": 0}
+        text = {"text": [EXAMPLE_TEXT]}
+        return {
+            "serving_default": [text],
+            "generate": [{**text, **options, "temperature": temperature} for temperature in (1.0, 0.0)],
+            "token_level": [self.token_level_example()],
         }
 
     def _with_defaults(self, text):

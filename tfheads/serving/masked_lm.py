@@ -30,7 +30,7 @@ class MaskedLMBundle(Bundle):
         super().__init__(model)
         if tokenizer.mask_token_id is None:
             raise ValueError(f"tokenizer must have a mask token, {type(tokenizer).__name__} has none")
-        self.graph, self.mask_token_id = graph, tokenizer.mask_token_id
+        self.graph, self.mask_token, self.mask_token_id = graph, tokenizer.mask_token, tokenizer.mask_token_id
         self.top_k, most = options.get("top_k", 5), model.vocab_size
         if not isinstance(self.top_k, int) or not 1 <= self.top_k <= most:
             raise ValueError(f"top_k must be a whole number from 1 to {most}, got {self.top_k!r}")
@@ -43,6 +43,14 @@ class MaskedLMBundle(Bundle):
             "serving_default": traced(with_default, text=text_input()),
             "fill_mask": traced(self._filled, text=text_input(), top_k=scalar("top_k", "int32")),
             "token_level": self.token_level(),
+        }
+
+    def example_inputs(self) -> dict[str, list[dict]]:
+        text = {"text": [f"The old cat {self.mask_token} on the red mat."]}
+        return {
+            "serving_default": [text],
+            "fill_mask": [{**text, "top_k": 1}],
+            "token_level": [self.token_level_example()],
         }
 
     def _filled(self, text, top_k) -> dict[str, tf.Tensor]:

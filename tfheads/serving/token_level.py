@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from tfheads.models import TaskModel
+
+EXAMPLE_TEXT = "The old cat sat on the red mat."
+EXAMPLE_TOKENS = 8
 
 
 class Bundle(tf.Module):
@@ -30,6 +34,32 @@ class Bundle(tf.Module):
         """The SavedModel's signatures by name."""
         token_level = self.token_level()
         return {"serving_default": token_level, "token_level": token_level}
+
+    def example_inputs(self) -> dict[str, list[dict]]:
+        """Requests to each signature, by its name: dictionaries of inputs such that `tf.constant` gives the wanted dtype.
+
+        They warm a server up, so that they are few, small, and run each branch of the graph; the first of each list
+        is the one that the written examples of requests show.
+        """
+        examples = [self.token_level_example()]
+        return {"serving_default": examples, "token_level": examples}
+
+    def token_level_example(self) -> dict[str, np.ndarray]:
+        """A row of token ids that the model accepts, or a row for each of two choices."""
+        length = min(EXAMPLE_TOKENS, self.model.backbone.length_limit or EXAMPLE_TOKENS)
+        ids = np.arange(length, dtype="int32") % self.model.vocab_size
+        end = getattr(self.model.config, "eos_token_id", None)  # some heads look for it
+        if isinstance(end, int) and 0 <= end < self.model.vocab_size:
+            ids[-1] = end
+        ones, zeros = np.ones_like(ids), np.zeros_like(ids)
+        rows = {"input_ids": ids, "attention_mask": ones, "token_type_ids": zeros, "decoder_input_ids": ids}
+
+        def example(name: str, axes: int) -> np.ndarray:
+            if name not in rows:  # one number for each choice
+                return np.zeros([1, 2], "int32")
+            return np.tile(rows[name], [1, 2, 1] if axes == 3 else [1, 1])
+
+        return {name: example(name, axes) for name, axes in self.model.token_level_inputs.items()}
 
     def token_level(self) -> Callable:
         """`input_ids`, `attention_mask` `[batch, time]` and what else the model needs -> what it gives, in float32."""
