@@ -36,7 +36,7 @@ class Bundle(tf.Module):
         return {"serving_default": token_level, "token_level": token_level}
 
     def example_inputs(self) -> dict[str, list[dict]]:
-        """Requests to each signature, by its name: dictionaries of inputs such that `tf.constant` gives the wanted dtype.
+        """Requests to each signature by name: dictionaries of inputs, of which `tf.constant` makes the right dtypes.
 
         They warm a server up, so that they are few, small, and run each branch of the graph; the first of each list
         is the one that the written examples of requests show.
