@@ -23,6 +23,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.environments import TOP, interpreter
+from benchmarks.peers.shapes import ENCODERS, SHAPES
 
 PEERS = {
     "tfheads": ("project", "tfheads", ()),
@@ -35,17 +36,19 @@ PEERS = {
 
 DEFAULT_PEERS = ("tfheads", "PyTorch", "transformers 4.57 TF", "KerasHub")
 
-TASKS = {
-    "train_step": {"model": "gpt2", "task": "train_step", "batch": 4, "length": 128},
-    "forward": {"model": "gpt2", "task": "forward", "batch": 4, "length": 128},
-    "generate_1": {"model": "gpt2", "task": "generate", "batch": 1, "length": 32},
-    "generate_8": {"model": "gpt2", "task": "generate", "batch": 8, "length": 32},
-    "bert_train_step": {"model": "bert", "task": "train_step", "batch": 4, "length": 128},
-    "bert_forward": {"model": "bert", "task": "forward", "batch": 4, "length": 128},
-    "llama_train_step": {"model": "llama", "task": "train_step", "batch": 4, "length": 128},
-    "llama_forward": {"model": "llama", "task": "forward", "batch": 4, "length": 128},
-    "llama_generate_1": {"model": "llama", "task": "generate", "batch": 1, "length": 32},
+WORK = {
+    "train_step": {"task": "train_step", "batch": 4, "length": 128},
+    "forward": {"task": "forward", "batch": 4, "length": 128},
+    "generate_1": {"task": "generate", "batch": 1, "length": 32},
+    "generate_8": {"task": "generate", "batch": 8, "length": 32},
 }
+TASKS = {
+    work if model == "gpt2" else f"{model}_{work}": {"model": model, **task}
+    for model in SHAPES
+    for work, task in WORK.items()
+    if not (model in ENCODERS and task["task"] == "generate")
+}
+"""Name -> what is measured; GPT-2's have the name of the work alone."""
 
 DEFAULT_TASKS = ("train_step", "forward", "generate_1", "generate_8")
 

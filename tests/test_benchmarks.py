@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import transformers
 
 from benchmarks import environments, speed
 from benchmarks.peers import measuring, shapes
@@ -53,9 +54,11 @@ def test_all_peers_get_the_same_tokens():
 
 
 def test_tiny_shapes_have_the_names_of_the_real_ones():
-    assert shapes.gpt2(True, 0.0).keys() == shapes.gpt2(False, 0.0).keys()
-    assert shapes.bert(True, 0.1).keys() == shapes.bert(False, 0.1).keys()
-    assert shapes.llama(True, 0.1).keys() == shapes.llama(False, 0.1).keys()
+    for name, shape in shapes.SHAPES.items():
+        tiny, real = shape.arguments(True, 0.1), shape.arguments(False, 0.1)
+        assert tiny.keys() == real.keys(), name
+        config = getattr(transformers, shape.config)
+        assert config(**tiny).to_dict().keys() == config().to_dict().keys(), name  # no key of another name
 
 
 def worker(name: str, seconds: list[float]) -> speed.Worker:

@@ -19,7 +19,7 @@ from benchmarks.peers import measuring, shapes
 def build(arguments) -> keras.Model:
     """The model with random weights and no preprocessor."""
     if arguments.model == "gpt2":
-        shape = shapes.gpt2(arguments.tiny, arguments.dropout)
+        shape = shapes.SHAPES["gpt2"].arguments(arguments.tiny, arguments.dropout)
         backbone = keras_hub.models.GPT2Backbone(
             vocabulary_size=shape["vocab_size"],
             num_layers=shape["n_layer"],
@@ -30,7 +30,7 @@ def build(arguments) -> keras.Model:
             max_sequence_length=shape["n_positions"],
         )
         return keras_hub.models.GPT2CausalLM(backbone, preprocessor=None)
-    shape = shapes.bert(arguments.tiny, arguments.dropout)
+    shape = shapes.SHAPES["bert"].arguments(arguments.tiny, arguments.dropout)
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=shape["vocab_size"],
         num_layers=shape["num_hidden_layers"],

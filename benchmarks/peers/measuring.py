@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks.peers.shapes import SHAPES
+
 TASKS = ("train_step", "forward", "generate", "limits")
 
 
@@ -22,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     """The arguments that all peers take."""
     made = argparse.ArgumentParser(description="Measures one task of one peer; prints one JSON line.")
     made.add_argument("--task", choices=TASKS, default="forward")
-    made.add_argument("--model", choices=("gpt2", "bert", "llama"), default="gpt2")
+    made.add_argument("--model", choices=tuple(SHAPES), default="gpt2")
     made.add_argument("--batch", type=int, default=4, help="rows")
     made.add_argument("--length", type=int, default=128, help="tokens a row; for generate, of the prompt")
     made.add_argument("--new-tokens", type=int, default=64, help="tokens to generate for each row")

@@ -14,12 +14,9 @@ from benchmarks.peers import measuring, shapes
 def build(arguments) -> transformers.PreTrainedModel:
     """The model with random weights, attention as transformers chooses it (sdpa)."""
     transformers.logging.set_verbosity_error()
-    if arguments.model == "gpt2":
-        return transformers.GPT2LMHeadModel(transformers.GPT2Config(**shapes.gpt2(arguments.tiny, arguments.dropout)))
-    if arguments.model == "llama":
-        config = transformers.LlamaConfig(**shapes.llama(arguments.tiny, arguments.dropout))
-        return transformers.LlamaForCausalLM(config)
-    return transformers.BertForMaskedLM(transformers.BertConfig(**shapes.bert(arguments.tiny, arguments.dropout)))
+    shape = shapes.SHAPES[arguments.model]
+    config = getattr(transformers, shape.config)(**shape.arguments(arguments.tiny, arguments.dropout))
+    return getattr(transformers, shape.model)(config)
 
 
 def prepare(arguments):
@@ -28,6 +25,10 @@ def prepare(arguments):
     model = build(arguments)
     ids = torch.from_numpy(measuring.token_ids(arguments, model.config.vocab_size)).long()
     mask = torch.ones_like(ids)
+    encodes = arguments.model in shapes.ENCODER_DECODERS
+    target = {"decoder_input_ids": ids} if encodes else {}
+    begins = 1 if encodes else arguments.length  # the start token, or the prompt
+    uncached = {} if arguments.model in shapes.ENCODERS else {"use_cache": False}
     called = torch.compile(model) if arguments.compiled else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.01)
 
@@ -40,12 +41,12 @@ def prepare(arguments):
 
     @torch.inference_mode()
     def forward() -> float:
-        return called(input_ids=ids, attention_mask=mask, use_cache=False).logits[0, -1].sum().item()
+        return called(input_ids=ids, attention_mask=mask, **target, **uncached).logits[0, -1].sum().item()
 
     @torch.inference_mode()
     def generate() -> float:
         lengths = {"max_new_tokens": arguments.new_tokens, "do_sample": False, "pad_token_id": 0}
-        made = model.generate(ids, attention_mask=mask, **lengths).shape[1] - ids.shape[1]
+        made = model.generate(ids, attention_mask=mask, **lengths).shape[1] - begins
         if made != arguments.new_tokens:
             raise AssertionError(f"{arguments.new_tokens} tokens were wanted and {made} made")
         return float(made)

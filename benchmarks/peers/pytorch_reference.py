@@ -26,10 +26,10 @@ def build(arguments: argparse.Namespace) -> transformers.PreTrainedModel:
     """The model with PyTorch's own random initial weights, without dropout, attention eager."""
     torch.manual_seed(0)
     if arguments.model == "gpt2":
-        config = transformers.GPT2Config(**shapes.gpt2(arguments.tiny, 0.0))
+        config = transformers.GPT2Config(**shapes.SHAPES["gpt2"].arguments(arguments.tiny, 0.0))
         model_class = transformers.GPT2LMHeadModel
     else:
-        config = transformers.BertConfig(**shapes.bert(arguments.tiny, 0.0))
+        config = transformers.BertConfig(**shapes.SHAPES["bert"].arguments(arguments.tiny, 0.0))
         model_class = transformers.BertForMaskedLM
     config.num_hidden_layers = arguments.layers or config.num_hidden_layers
     return model_class._from_config(config, attn_implementation="eager")

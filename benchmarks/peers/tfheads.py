@@ -17,15 +17,9 @@ from tfheads.optimizers import AdamW
 
 def build(arguments) -> keras.Model:
     """The model with random weights."""
-    if arguments.model == "gpt2":
-        config = transformers.GPT2Config(**shapes.gpt2(arguments.tiny, arguments.dropout))
-        return tfheads.GPT2LMHeadModel.from_config(config)
-    if arguments.model == "llama":
-        config = transformers.LlamaConfig(**shapes.llama(arguments.tiny, arguments.dropout))
-        return tfheads.LlamaForCausalLM.from_config(config)
-    return tfheads.BertForMaskedLM.from_config(
-        transformers.BertConfig(**shapes.bert(arguments.tiny, arguments.dropout))
-    )
+    shape = shapes.SHAPES[arguments.model]
+    config = getattr(transformers, shape.config)(**shape.arguments(arguments.tiny, arguments.dropout))
+    return getattr(tfheads, shape.model).from_config(config)
 
 
 def prepare(arguments):
@@ -34,6 +28,8 @@ def prepare(arguments):
     model = build(arguments)
     ids = tf.constant(measuring.token_ids(arguments, model.config.vocab_size))
     inputs = {"input_ids": ids, "attention_mask": tf.ones_like(ids)}
+    target = {"decoder_input_ids": ids} if arguments.model in shapes.ENCODER_DECODERS else {}
+    begins = 1 if target else arguments.length  # the start token, or the prompt
     model.compile(optimizer=AdamW(5e-5, weight_decay=0.01))
     compiled_forward = tf.function(lambda given: model(given, training=False)["logits"], jit_compile=True)
 
@@ -41,14 +37,14 @@ def prepare(arguments):
         return float(np.ravel(model.train_on_batch({**inputs, "labels": ids}))[0])
 
     def forward() -> float:
-        return float(tf.reduce_sum(compiled_forward(inputs)[0, -1]))
+        return float(tf.reduce_sum(compiled_forward({**inputs, **target})[0, -1]))
 
     def generate() -> float:
         lengths = {"max_new_tokens": arguments.new_tokens, "do_sample": False, "pad_token_id": 0}
-        made = np.asarray(model.generate(ids, attention_mask=inputs["attention_mask"], **lengths)).shape[1]
-        if made - ids.shape[1] != arguments.new_tokens:
-            raise AssertionError(f"{arguments.new_tokens} tokens were wanted and {made - ids.shape[1]} made")
-        return float(arguments.new_tokens)
+        made = np.asarray(model.generate(ids, attention_mask=inputs["attention_mask"], **lengths)).shape[1] - begins
+        if made != arguments.new_tokens:
+            raise AssertionError(f"{arguments.new_tokens} tokens were wanted and {made} made")
+        return float(made)
 
     return {"train_step": train_step, "forward": forward, "generate": generate}[arguments.task], model.count_params()
 

@@ -15,9 +15,9 @@ from benchmarks.peers import measuring, shapes
 def build(arguments) -> transformers.TFPreTrainedModel:
     """The model with random weights."""
     transformers.logging.set_verbosity_error()
-    if arguments.model == "gpt2":
-        return transformers.TFGPT2LMHeadModel(transformers.GPT2Config(**shapes.gpt2(arguments.tiny, arguments.dropout)))
-    return transformers.TFBertForMaskedLM(transformers.BertConfig(**shapes.bert(arguments.tiny, arguments.dropout)))
+    shape = shapes.SHAPES[arguments.model]
+    config = getattr(transformers, shape.config)(**shape.arguments(arguments.tiny, arguments.dropout))
+    return getattr(transformers, f"TF{shape.model}")(config)
 
 
 def prepare(arguments):
@@ -26,7 +26,9 @@ def prepare(arguments):
     model = build(arguments)
     ids = tf.constant(measuring.token_ids(arguments, model.config.vocab_size))
     inputs = {"input_ids": ids, "attention_mask": tf.ones_like(ids)}
-    model(inputs)
+    target = {"decoder_input_ids": ids} if arguments.model in shapes.ENCODER_DECODERS else {}
+    begins = 1 if target else arguments.length  # the start token, or the prompt
+    model({**inputs, **target})
     compiled_forward = tf.function(lambda given: model(given, training=False).logits, jit_compile=True)
     compiled_generate = tf.function(model.generate, jit_compile=True)
 
@@ -34,11 +36,11 @@ def prepare(arguments):
         return float(tf.reshape(model.train_on_batch({**inputs, "labels": ids}), [-1])[0])
 
     def forward() -> float:
-        return float(tf.reduce_sum(compiled_forward(inputs)[0, -1]))
+        return float(tf.reduce_sum(compiled_forward({**inputs, **target})[0, -1]))
 
     def generate() -> float:
         lengths = {"max_new_tokens": arguments.new_tokens, "do_sample": False, "pad_token_id": 0}
-        made = compiled_generate(**inputs, **lengths).numpy().shape[1] - ids.shape[1]
+        made = compiled_generate(**inputs, **lengths).numpy().shape[1] - begins
         if made != arguments.new_tokens:
             raise AssertionError(f"{arguments.new_tokens} tokens were wanted and {made} made")
         return float(made)
