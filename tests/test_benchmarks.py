@@ -57,8 +57,8 @@ def test_tiny_shapes_have_the_names_of_the_real_ones():
     for name, shape in shapes.SHAPES.items():
         tiny, real = shape.arguments(True, 0.1), shape.arguments(False, 0.1)
         assert tiny.keys() == real.keys(), name
-        config = getattr(transformers, shape.config)
-        assert config(**tiny).to_dict().keys() == config().to_dict().keys(), name  # no key of another name
+        known = {*getattr(transformers, shape.config)().to_dict(), "decoder_start_token_id"}
+        assert tiny.keys() <= known, name
 
 
 def worker(name: str, seconds: list[float]) -> speed.Worker:
