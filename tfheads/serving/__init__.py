@@ -26,7 +26,7 @@ class Served:
         - `serving_default` of a masked language model: `text` `[batch]` -> `tokens`, `token_ids`, `scores` and
           `sequences`, each `[batch, masks, top_k]`, and `mask_count` `[batch]`; rows with fewer masks than others are
           filled up with "" and 0.
-        - `fill_mask`: the same with the scalar `top_k`.
+        - `fill_mask`: the same with `top_k` `[batch]`; rows that want fewer than others are filled up likewise.
         - `token_level` of every model: `input_ids`, `attention_mask` `[batch, time]`, `token_type_ids` where the model
           has segment types, an axis more where there are choices -> what the model gives, such as `logits`; without a
           tokenizer it is `serving_default` too.

@@ -8,7 +8,7 @@ from tfheads.models import TaskModel
 from tfheads.pipelines.fill_mask import mask_logits
 from tfheads.preprocessing import GraphTokenizer
 from tfheads.serving.causal_lm import NO_LIMIT, last_tokens
-from tfheads.serving.token_level import Bundle, scalar, text_input, traced
+from tfheads.serving.token_level import Bundle, per_row, text_input, traced
 
 
 class MaskedLMBundle(Bundle):
@@ -37,11 +37,11 @@ class MaskedLMBundle(Bundle):
 
     def signatures(self) -> dict[str, Callable]:
         def with_default(text):
-            return self._filled(text, tf.constant(self.top_k))
+            return self._filled(text, tf.fill(tf.shape(text), self.top_k))
 
         return {
             "serving_default": traced(with_default, text=text_input()),
-            "fill_mask": traced(self._filled, text=text_input(), top_k=scalar("top_k", "int32")),
+            "fill_mask": traced(self._filled, text=text_input(), top_k=per_row("top_k", "int32")),
             "token_level": self.token_level(),
         }
 
@@ -49,7 +49,7 @@ class MaskedLMBundle(Bundle):
         text = {"text": [f"The old cat {self.mask_token} on the red mat."]}
         return {
             "serving_default": [text],
-            "fill_mask": [{**text, "top_k": 1}],
+            "fill_mask": [{**text, "top_k": [1]}],
             "token_level": [self.token_level_example()],
         }
 
@@ -57,16 +57,20 @@ class MaskedLMBundle(Bundle):
         most = self.model.vocab_size
         tf.debugging.assert_greater_equal(top_k, 1, "top_k must be at least 1")
         tf.debugging.assert_less_equal(top_k, most, f"top_k must be at most {most}, the size of the vocabulary")
+        tf.debugging.assert_equal(tf.size(top_k), tf.size(text), "top_k must have a number for each text")
         limit = self.model.backbone.length_limit
         ids, lengths = last_tokens(self.graph.tokenize(text, max_length=limit), NO_LIMIT)
         mask = tf.cast(tf.range(tf.shape(ids)[1])[None, :] < lengths[:, None], tf.int32)
         places, logits = mask_logits(self.model, {"input_ids": ids, "attention_mask": mask}, self.mask_token_id)
-        scores, chosen = tf.math.top_k(tf.nn.softmax(logits), top_k)
         rows = tf.cast(places[:, 0], tf.int32)
+        wanted = tf.gather(top_k, rows)
+        scores, chosen = tf.math.top_k(tf.nn.softmax(logits), tf.reduce_max(tf.concat([[1], wanted], 0)))
+        kept = tf.range(tf.shape(chosen)[1]) < wanted[:, None]
         counts = tf.math.bincount(rows, minlength=tf.size(text), maxlength=tf.size(text))
         sequences = self._sequences(ids, lengths, places, chosen, tf.gather(counts, rows) == 1)
         tokens = self._decoded(chosen[:, :, None], tf.ones_like(chosen), is_only=None)
         answer = {"tokens": tokens, "token_ids": chosen, "scores": scores, "sequences": sequences}
+        answer = {name: tf.where(kept, value, tf.zeros([], value.dtype)) for name, value in answer.items()}
         answer = {name: _by_row(value, rows, tf.size(text)) for name, value in answer.items()}
         return {**answer, "mask_count": counts}
 

@@ -87,8 +87,13 @@ def text_input() -> tf.TensorSpec:
     return tf.TensorSpec([None], "string", "text")
 
 
+def per_row(name: str, dtype: str) -> tf.TensorSpec:
+    """One number for each text `[batch]`, as TensorFlow Serving needs to join requests into batches."""
+    return tf.TensorSpec([None], dtype, name)
+
+
 def scalar(name: str, dtype: str) -> tf.TensorSpec:
-    """One number for the whole batch."""
+    """One number for the whole batch; TensorFlow Serving cannot batch a model that has such an input, see `per_row`."""
     return tf.TensorSpec([], dtype, name)
 
 
