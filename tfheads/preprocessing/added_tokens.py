@@ -6,18 +6,87 @@ from typing import NamedTuple
 import tensorflow as tf
 import tensorflow_text
 
-from tfheads.preprocessing import description
+from tfheads.preprocessing import code_points, description
+from tfheads.preprocessing.aligned_text import Text, Tokens, Words
 
 WHITE_SPACE = r"[\x{9}-\x{D} \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}]*"
 NO_TOKEN = -1
 
 
 class Segments(NamedTuple):
-    """Texts cut at added tokens."""
+    """Texts cut at added tokens.
 
-    strings: tf.Tensor  # [segments]
-    ids: tf.Tensor  # [segments], the id of an added token, NO_TOKEN for text
-    row_splits: tf.Tensor  # [batch + 1]
+    Attributes:
+        strings: `[segments]`.
+        ids: the id of an added token, NO_TOKEN for text `[segments]`.
+        row_splits: `[batch + 1]`.
+        starts, ends: the place where each token that was found starts, and the one after its last; 0 for text
+            `[segments]`. None before they are located, and where nobody asks.
+    """
+
+    strings: tf.Tensor
+    ids: tf.Tensor
+    row_splits: tf.Tensor
+    starts: tf.Tensor | None = None
+    ends: tf.Tensor | None = None
+
+    def in_row(self, lengths: tf.Tensor) -> tf.Tensor:
+        """The sum of the lengths of the segments before each one in its row `[segments]`, for lengths `[segments]`."""
+        before = tf.cumsum(lengths, exclusive=True)
+        first = tf.gather(tf.concat([before, [0]], 0), self.row_splits[:-1])
+        return before - tf.repeat(first, self.row_splits[1:] - self.row_splits[:-1])
+
+    def text(self) -> tf.RaggedTensor:
+        """The characters of what is no token `[segments, (characters)]`."""
+        return code_points.decode(tf.where(self.ids == NO_TOKEN, self.strings, ""))
+
+    def located(self) -> tuple["Segments", Text]:
+        """These segments of original strings with the places of their tokens, and the text between."""
+        points, is_text = self.text(), self.ids == NO_TOKEN
+        spelled = tf.strings.length(self.strings, "UTF8_CHAR")
+        lengths = tf.where(is_text, tf.cast(points.row_lengths(), tf.int32), spelled)
+        starts = self.in_row(lengths)
+        shifts = starts - tf.cast(points.row_starts(), tf.int32)
+        places = tf.range(tf.size(points.values)) + tf.gather(shifts, points.value_rowids())
+        segments = self._replace(starts=tf.where(is_text, 0, starts), ends=tf.where(is_text, 0, starts + lengths))
+        return segments, Text(points, places)
+
+    def located_in(self, text: Text) -> tuple["Segments", Text]:
+        """These segments of a text that was cut further at tokens: their places, and the text that is left."""
+        if text.places is None:
+            return self, Text(self.text())
+        is_text, is_new = (
+            self.ids == NO_TOKEN,
+            self.ends == 0,
+        )  # of a token that was found before, nothing is in the text
+        lengths = tf.where(is_new, tf.strings.length(self.strings, "UTF8_CHAR"), 0)
+        first = tf.cumsum(lengths, exclusive=True)
+        is_new &= ~is_text
+        found = tf.boolean_mask(first, is_new)
+        last = found + tf.boolean_mask(lengths, is_new) - 1
+        where = tf.where(is_new)
+        starts = tf.tensor_scatter_nd_update(self.starts, where, tf.gather(text.places, found))
+        ends = tf.tensor_scatter_nd_update(self.ends, where, tf.gather(text.places, last) + 1)
+        places = tf.boolean_mask(text.places, tf.repeat(is_text, lengths))
+        return self._replace(starts=starts, ends=ends), Text(self.text(), places)
+
+    def with_tokens(self, tokens: Tokens, words: Words) -> Tokens:
+        """The tokens of each row: those of the text, whose words are given, and the added ones `[batch, (tokens)]`."""
+        found = self.ids != NO_TOKEN
+        splits = code_points.splits_from_lengths(tf.cast(found, tf.int64))
+
+        def joined(values: tf.Tensor, of_segments: tf.Tensor) -> tf.RaggedTensor:
+            added = code_points.ragged(tf.boolean_mask(of_segments, found), splits)
+            return tf.concat([tokens.ids.with_values(values), added], axis=1)
+
+        ids = joined(tokens.ids.values, self.ids)
+        ids = code_points.ragged(ids.values, tf.gather(ids.row_splits, self.row_splits))
+        if tokens.words is None:
+            return Tokens(ids)
+        first_word = self.in_row(tf.where(found, 1, tf.cast(words.points.row_lengths(), tf.int32)))
+        numbers = tokens.words + tf.gather(first_word, tokens.ids.value_rowids())
+        starts, ends = joined(tokens.starts, self.starts), joined(tokens.ends, self.ends)
+        return Tokens(ids, joined(numbers, first_word).values, starts.values, ends.values)
 
 
 class AddedTokens(tf.Module):
@@ -68,8 +137,14 @@ class AddedTokens(tf.Module):
         rows = found.value_rowids()
         begins, ends = begins.values, ends.values
         pieces = tf.strings.substr(tf.gather(strings, rows), begins, ends - begins)
-        ids = tf.where(tf.gather(taken, rows), tf.gather(segments.ids, rows), self._look_up(pieces))
-        return Segments(pieces, ids, tf.gather(found.row_splits, segments.row_splits))
+        taken = tf.gather(taken, rows)
+        ids = tf.where(taken, tf.gather(segments.ids, rows), self._look_up(pieces))
+        pieces = tf.where(taken, tf.gather(segments.strings, rows), pieces)
+        row_splits = tf.gather(found.row_splits, segments.row_splits)
+        if segments.ends is None:
+            return Segments(pieces, ids, row_splits)
+        starts, ends = (tf.where(taken, tf.gather(values, rows), 0) for values in (segments.starts, segments.ends))
+        return Segments(pieces, ids, row_splits, starts, ends)
 
     def _look_up(self, pieces: tf.Tensor) -> tf.Tensor:
         if self.strips:

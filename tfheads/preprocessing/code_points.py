@@ -1,8 +1,8 @@
-"""Text as Unicode code points inside the TensorFlow graph, and tables over all code points read from the rust library.
+"""Unicode code points inside the TensorFlow graph, and tables over all of them read from the rust library.
 
-Text is a RaggedTensor `[segments, (characters)]` of int32 code points. Classes and mappings of characters are tables
-with an entry for every code point, filled by asking the rust library itself, so that its version of Unicode decides and
-neither RE2's nor ICU's.
+Characters are a RaggedTensor `[segments, (characters)]` of int32 code points. Classes and mappings of characters are
+tables with an entry for every code point, filled by asking the rust library itself, so that its version of Unicode
+decides and neither RE2's nor ICU's.
 """
 
 import itertools
@@ -101,32 +101,3 @@ def table(values: dict[int, int], default: int = 0) -> CodePointTable:
     numbers = np.full(CODE_POINTS, default, np.int32)
     numbers[list(values)] = list(values.values())
     return CodePointTable(numbers)
-
-
-class CodePointMap(tf.Module):
-    """Replaces each character by none, one or several, whatever stands beside it."""
-
-    def __init__(self, changed: dict[int, str]):
-        super().__init__()
-        replacements = sorted(set(changed.values()))
-        number = {replacement: i + 1 for i, replacement in enumerate(replacements)}
-        self.numbers = table({point: number[replacement] for point, replacement in changed.items()})
-        lengths = np.array([1, *map(len, replacements)], np.int32)
-        with tf.init_scope():
-            self.lengths = tf.constant(lengths)
-            self.starts = tf.constant(np.cumsum(lengths) - lengths, tf.int32)
-            self.characters = tf.constant([0, *map(ord, "".join(replacements))], tf.int32)
-
-    def __call__(self, text: tf.RaggedTensor) -> tf.RaggedTensor:
-        """The text with every character replaced."""
-        numbers = self.numbers(text.values)
-        return tf.cond(tf.reduce_any(numbers > 0), lambda: self._replace(text, numbers), lambda: text)
-
-    def _replace(self, text: tf.RaggedTensor, numbers: tf.Tensor) -> tf.RaggedTensor:
-        lengths = tf.gather(self.lengths, numbers)
-        source, offset = expand(lengths)
-        number = tf.gather(numbers, source)
-        replaced = tf.gather(self.characters, tf.gather(self.starts, number) + offset)
-        characters = tf.where(number > 0, replaced, tf.gather(text.values, source))
-        splits = tf.gather(splits_from_lengths(tf.cast(lengths, text.row_splits.dtype)), text.row_splits)
-        return ragged(characters, splits)

@@ -18,6 +18,7 @@ from tfheads.preprocessing import (
     tokenizer_models,
 )
 from tfheads.preprocessing.added_tokens import NO_TOKEN, Segments
+from tfheads.preprocessing.aligned_text import Text, Tokens
 
 
 def graph_tokenizer(tokenizer: transformers.PreTrainedTokenizerBase, check: bool = True) -> "GraphTokenizer":
@@ -98,7 +99,7 @@ class GraphTokenizer(tf.Module):
         strings = tf.convert_to_tensor(strings, tf.string)
         if strings.shape.rank != 1:
             raise ValueError(f"Argument `strings` must have the shape [batch], got {strings.shape}.")
-        ids = self._ids(strings)
+        ids = self._tokens(strings, with_places=False).ids
         template = self._template if add_special_tokens else post_processors.Template()
         if max_length is not None:
             room = max_length - len(template.before) - len(template.after)
@@ -170,32 +171,23 @@ class GraphTokenizer(tf.Module):
             ids = tf.RaggedTensor.from_tensor(ids)
         return self._decoder(tf.cast(ids, tf.int32), skip_special_tokens)
 
-    def _ids(self, strings: tf.Tensor) -> tf.RaggedTensor:
-        """Ids without added ones `[batch, (length)]`."""
+    def _tokens(self, strings: tf.Tensor, with_places: bool) -> Tokens:
+        """The tokens of texts without what is added around them `[batch, (tokens)]`."""
         rows = tf.size(strings, tf.int64)
         segments = Segments(strings, tf.fill([rows], NO_TOKEN), tf.range(rows + 1))
         raw, normalized = self._added
         if raw is not None:
             segments = raw(segments)
-        text = code_points.decode(self._text(segments)) if self._normalizer or normalized is None else None
+        if self._normalizer is None and normalized is not None:
+            segments = normalized(segments)
+        segments, text = segments.located() if with_places else (segments, Text(segments.text()))
         if self._normalizer is not None:
             text = self._normalizer(text)
-        if normalized is not None:
-            if text is not None:
-                segments = segments._replace(strings=code_points.encode(text))
-            segments = normalized(segments)
-            text = code_points.decode(self._text(segments))
-        ids = self._model(self._pre_tokenizer(text))
-        if raw is not None or normalized is not None:
-            found = segments.ids != NO_TOKEN
-            tokens = tf.boolean_mask(segments.ids, found)
-            splits = code_points.splits_from_lengths(tf.cast(found, tf.int64))
-            ids = tf.concat([ids, code_points.ragged(tokens, splits)], axis=1)
-        return code_points.ragged(ids.values, tf.gather(ids.row_splits, segments.row_splits))
-
-    @staticmethod
-    def _text(segments: Segments) -> tf.Tensor:
-        return tf.where(segments.ids == NO_TOKEN, segments.strings, "")
+            if normalized is not None:
+                strings = tf.where(segments.ids == NO_TOKEN, code_points.encode(text.points), segments.strings)
+                segments, text = normalized(segments._replace(strings=strings)).located_in(text)
+        words = self._pre_tokenizer(text)
+        return segments.with_tokens(self._model(words), words)
 
 
 def _added_tokens(tokens: list[dict], normalizer: dict | None):

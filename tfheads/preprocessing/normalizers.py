@@ -1,4 +1,4 @@
-"""Normalisers inside the graph: code points in, code points out, as the rust library changes them.
+"""Normalisers inside the graph: text in, text out, as the rust library changes it.
 
 A normaliser that looks at one character at a time is a table. What remains of Unicode's decompositions is the canonical
 order of combining marks: a stable sort within each run of marks, done only where there is something to sort.
@@ -9,11 +9,13 @@ import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 
+import numpy as np
 import tensorflow as tf
 
 from tfheads.preprocessing import code_points, description
+from tfheads.preprocessing.aligned_text import Text
 
-Normalizer = Callable[[tf.RaggedTensor], tf.RaggedTensor]
+Normalizer = Callable[[Text], Text]
 OVERLAY, IOTA_SUBSCRIPT = "\u0334", "\u0345"  # the lowest (1) and the highest (240) canonical combining class
 
 
@@ -43,9 +45,39 @@ def changed(part: dict) -> dict[int, str]:
     return _changed(json.dumps(part, sort_keys=True))
 
 
-def per_character(part: dict) -> code_points.CodePointMap:
+class CodePointMap(tf.Module):
+    """Replaces each character by none, one or several, whatever stands beside it."""
+
+    def __init__(self, changed: dict[int, str]):
+        super().__init__()
+        replacements = sorted(set(changed.values()))
+        number = {replacement: i + 1 for i, replacement in enumerate(replacements)}
+        self.numbers = code_points.table({point: number[replacement] for point, replacement in changed.items()})
+        lengths = np.array([1, *map(len, replacements)], np.int32)
+        with tf.init_scope():
+            self.lengths = tf.constant(lengths)
+            self.starts = tf.constant(np.cumsum(lengths) - lengths, tf.int32)
+            self.characters = tf.constant([0, *map(ord, "".join(replacements))], tf.int32)
+
+    def __call__(self, text: Text) -> Text:
+        """The text with every character replaced."""
+        numbers = self.numbers(text.points.values)
+        return tf.cond(tf.reduce_any(numbers > 0), lambda: self._replace(text, numbers), lambda: text)
+
+    def _replace(self, text: Text, numbers: tf.Tensor) -> Text:
+        lengths = tf.gather(self.lengths, numbers)
+        source, offset = code_points.expand(lengths)
+        number = tf.gather(numbers, source)
+        replaced = tf.gather(self.characters, tf.gather(self.starts, number) + offset)
+        characters = tf.where(number > 0, replaced, tf.gather(text.points.values, source))
+        old = text.points.row_splits
+        splits = tf.gather(code_points.splits_from_lengths(tf.cast(lengths, old.dtype)), old)
+        return text.replaced(code_points.ragged(characters, splits), source)
+
+
+def per_character(part: dict) -> CodePointMap:
     """A normaliser that treats each character alone."""
-    return code_points.CodePointMap(changed(part))
+    return CodePointMap(changed(part))
 
 
 @lru_cache(maxsize=1)
@@ -69,7 +101,7 @@ def combining_order() -> dict[int, int]:
 
 
 class CanonicalOrder(tf.Module):
-    """Sorts each run of combining marks by canonical class, keeping the order of equal ones."""
+    """Sorts each run of combining marks by canonical class, keeping the order of equal ones; see `Decomposition`."""
 
     def __init__(self):
         super().__init__()
@@ -77,19 +109,38 @@ class CanonicalOrder(tf.Module):
         self.ranks = code_points.table(ranks)
         self.classes = max(ranks.values()) + 1
 
-    def __call__(self, text: tf.RaggedTensor) -> tf.RaggedTensor:
-        """The text in canonical order."""
-        ranks = self.ranks(text.values)
+    def __call__(self, text: Text) -> Text:
+        """The text in canonical order; places must number the characters before their decomposition."""
+        ranks = self.ranks(text.points.values)
         unsorted = tf.reduce_any((ranks[:-1] > ranks[1:]) & (ranks[1:] > 0))
         return tf.cond(unsorted, lambda: self._sort(text, ranks), lambda: text)
 
-    def _sort(self, text: tf.RaggedTensor, ranks: tf.Tensor) -> tf.RaggedTensor:
-        first = tf.scatter_nd(text.row_splits[:, None], tf.ones_like(text.row_splits), [tf.size(ranks, tf.int64) + 1])
+    def _sort(self, text: Text, ranks: tf.Tensor) -> Text:
+        splits, size = text.points.row_splits, tf.size(ranks, tf.int64)
+        first = tf.scatter_nd(splits[:, None], tf.ones_like(splits), [size + 1])
         run = tf.cumsum(tf.cast((ranks == 0) | (first[:-1] > 0), tf.int64))
         # The position makes every key another one, so that the order of equal classes is kept for certain.
-        size = tf.size(ranks, tf.int64)
         order = tf.argsort((run * self.classes + tf.cast(ranks, tf.int64)) * size + tf.range(size))
-        return text.with_values(tf.gather(text.values, order))
+        points = text.points.with_values(tf.gather(text.points.values, order))
+        if text.places is None:
+            return Text(points)
+        # In the rust library a mark takes along whether it is the first character of a decomposition or a later one;
+        # a first one gets the place of the next source in order, a later one that of the source before it.
+        is_first = tf.concat([[True], text.places[1:] != text.places[:-1]], 0)
+        return Text(points, tf.cumsum(tf.cast(tf.gather(is_first, order), tf.int32)) - 1)
+
+
+class Decomposition(tf.Module):
+    """Each character replaced by its parts, then all in canonical order: NFD or NFKD."""
+
+    def __init__(self, part: dict):
+        super().__init__()
+        self.parts, self.order = per_character(part), CanonicalOrder()
+
+    def __call__(self, text: Text) -> Text:
+        """The decomposed text."""
+        result = self.order(self.parts(text.numbered()))
+        return text.replaced(result.points, result.places)
 
 
 class Chain(tf.Module):
@@ -99,7 +150,7 @@ class Chain(tf.Module):
         super().__init__()
         self.parts = parts
 
-    def __call__(self, text: tf.RaggedTensor) -> tf.RaggedTensor:
+    def __call__(self, text: Text) -> Text:
         """The text after all of them."""
         for part in self.parts:
             text = part(text)
@@ -131,30 +182,24 @@ class BertNormalizer(tf.Module):
         cleaning = {key: part[key] for key in ("clean_text", "handle_chinese_chars")}
         steps = [
             per_character(none | cleaning),
-            per_character({"type": "NFD"}),
-            CanonicalOrder(),
+            Decomposition({"type": "NFD"}),
             per_character(none | {"strip_accents": True}),
         ]
         self.steps = Chain(steps + ([per_character(none | {"lowercase": True})] if part["lowercase"] else []))
 
-    def __call__(self, text: tf.RaggedTensor) -> tf.RaggedTensor:
+    def __call__(self, text: Text) -> Text:
         """The normalised text."""
         if self.movable is None:
             return self.whole(text)
-        moves = tf.reduce_any(self.movable(text.values) > 0)
+        moves = tf.reduce_any(self.movable(text.points.values) > 0)
         return tf.cond(moves, lambda: self.steps(text), lambda: self.whole(text))
-
-
-def decomposition(part: dict) -> Chain:
-    """NFD or NFKD."""
-    return Chain([per_character(part), CanonicalOrder()])
 
 
 BUILDERS: dict[str, Callable[[dict], Normalizer]] = {
     "BertNormalizer": BertNormalizer,
     "Lowercase": per_character,
     "StripAccents": per_character,
-    "NFD": decomposition,
-    "NFKD": decomposition,
+    "NFD": Decomposition,
+    "NFKD": Decomposition,
     "Sequence": lambda part: Chain([build(child) for child in part["normalizers"]]),
 }

@@ -1,4 +1,4 @@
-"""Pre-tokenisers inside the graph: text `[segments, (characters)]` to words `[segments, (words), (characters)]`.
+"""Pre-tokenisers inside the graph: text to words.
 
 Where a word starts is decided for all characters at once from the classes of a character and its neighbours. The
 classes come from the rust library. RE2 is not used: it has no look-ahead and another version of Unicode.
@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfheads.preprocessing import code_points, description
+from tfheads.preprocessing.aligned_text import Text, Words, segment_starts, utf8_lengths, words_from_starts
 
-PreTokenizer = Callable[[tf.RaggedTensor], tf.RaggedTensor]
+PreTokenizer = Callable[[Text], Words]
 SPACE, OTHER, LETTER, NUMBER, END = range(5)  # OTHER, LETTER, NUMBER in the order of NEIGHBOURS
 NEIGHBOURS = "!a1"
 CONTRACTIONS = ("s", "t", "re", "ve", "m", "ll", "d")
@@ -40,31 +41,6 @@ def byte_alphabet() -> list[int]:
     plain = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     stand_ins = iter(range(0x100, 0x200))
     return [byte if byte in plain else next(stand_ins) for byte in range(256)]
-
-
-def words_from_starts(text: tf.RaggedTensor, starts: tf.Tensor, kept: tf.Tensor | None = None) -> tf.RaggedTensor:
-    """Words `[segments, (words), (characters)]` from the flags of their first characters.
-
-    Args:
-        text: code points `[segments, (characters)]`.
-        starts: True for the first character of each word `[characters]`.
-        kept: True for the characters that belong to a word `[characters]`; all by default.
-    """
-    characters = text.values
-    counts = code_points.splits_from_lengths(tf.cast(starts, tf.int64))
-    if kept is not None:
-        characters, starts = tf.boolean_mask(characters, kept), tf.boolean_mask(starts, kept)
-    first = tf.where(starts)[:, 0]
-    word_splits = tf.concat([first, [tf.size(characters, tf.int64)]], 0)
-    words = code_points.ragged(characters, word_splits)
-    return code_points.ragged(words, tf.gather(counts, text.row_splits))
-
-
-def segment_starts(text: tf.RaggedTensor) -> tf.Tensor:
-    """True for the first character of each segment `[characters]`."""
-    size = tf.size(text.values, tf.int64)
-    flags = tf.scatter_nd(text.row_splits[:, None], tf.ones_like(text.row_splits), [size + 1])
-    return flags[:size] > 0
 
 
 @lru_cache(maxsize=8)
@@ -112,23 +88,18 @@ class ByteLevel(tf.Module):
         with tf.init_scope():
             self.alphabet = tf.constant(byte_alphabet(), tf.int32)
 
-    def __call__(self, text: tf.RaggedTensor) -> tf.RaggedTensor:
+    def __call__(self, text: Text) -> Words:
         """Words in the printable alphabet."""
         if self.add_prefix_space:
             text = self._with_prefix_space(text)
         starts = segment_starts(text)
         if self.use_regex:
-            starts |= self._starts(text.values, starts)
+            starts |= self._starts(text.points.values, starts)
         return self._to_bytes(words_from_starts(text, starts))
 
-    def _with_prefix_space(self, text: tf.RaggedTensor) -> tf.RaggedTensor:
-        first = tf.concat([text.values, [ord(" ")]], 0)
-        needs = (text.row_lengths() > 0) & (tf.gather(first, text.row_splits[:-1]) != ord(" "))
-        spaces = code_points.ragged(
-            tf.fill([tf.reduce_sum(tf.cast(needs, tf.int32))], ord(" ")),
-            code_points.splits_from_lengths(tf.cast(needs, tf.int64)),
-        )
-        return tf.concat([spaces, text], axis=1)
+    def _with_prefix_space(self, text: Text) -> Text:
+        first = tf.concat([text.points.values, [ord(" ")]], 0)
+        return text.preceded(ord(" "), tf.gather(first, text.points.row_splits[:-1]) != ord(" "))
 
     def _starts(self, characters: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         """Where words start within segments `[characters]`, given where segments start."""
@@ -161,17 +132,18 @@ class ByteLevel(tf.Module):
         behind = (tf.roll(one, 2, 0) | tf.roll(two, 3, 0)) & (kind == LETTER)
         return (starts & ~inside) | behind
 
-    def _to_bytes(self, words: tf.RaggedTensor) -> tf.RaggedTensor:
-        inner = words.values
-        values, splits = tf.cond(
+    def _to_bytes(self, words: Words) -> Words:
+        """Each byte of UTF-8 as a character, which has the place of the character that it is a part of."""
+        inner = words.points.values
+        values, splits, places = tf.cond(
             tf.reduce_all(inner.values < 0x80),
-            lambda: (tf.gather(self.alphabet, inner.values), inner.row_splits),
-            lambda: self._utf8(inner.values, inner.row_splits),
+            lambda: (tf.gather(self.alphabet, inner.values), inner.row_splits, words.places),
+            lambda: self._utf8(inner.values, inner.row_splits, words.places),
         )
-        return words.with_values(code_points.ragged(values, splits))
+        return Words(words.points.with_values(code_points.ragged(values, splits)), places)
 
-    def _utf8(self, characters: tf.Tensor, splits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        lengths = 1 + sum(tf.cast(characters >= limit, tf.int32) for limit in (0x80, 0x800, 0x10000))
+    def _utf8(self, characters: tf.Tensor, splits: tf.Tensor, places: tf.Tensor | None) -> tuple:
+        lengths = utf8_lengths(characters)
         source, offset = code_points.expand(lengths)
         length = tf.gather(lengths, source)
         value = tf.bitwise.right_shift(tf.gather(characters, source), 6 * (length - 1 - offset))
@@ -179,7 +151,8 @@ class ByteLevel(tf.Module):
         rest = tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(value, 0x3F), 0x80)
         bytes_ = tf.where(offset == 0, lead, rest)
         positions = code_points.splits_from_lengths(tf.cast(lengths, splits.dtype))
-        return tf.gather(self.alphabet, bytes_), tf.gather(positions, splits)
+        places = None if places is None else tf.gather(places, source)
+        return tf.gather(self.alphabet, bytes_), tf.gather(positions, splits), places
 
 
 class BertPreTokenizer(tf.Module):
@@ -196,9 +169,9 @@ class BertPreTokenizer(tf.Module):
                 classes[point] = self.PUNCTUATION
         self.classes = code_points.CodePointTable(classes)
 
-    def __call__(self, text: tf.RaggedTensor) -> tf.RaggedTensor:
+    def __call__(self, text: Text) -> Words:
         """The words, without white space."""
-        kind = self.classes(text.values)
+        kind = self.classes(text.points.values)
         starts = segment_starts(text) | (tf.roll(kind, 1, 0) != self.WORD) | (kind == self.PUNCTUATION)
         kept = kind != self.SPACE
         return words_from_starts(text, starts & kept, kept)

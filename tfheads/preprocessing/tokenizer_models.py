@@ -1,4 +1,4 @@
-"""Tokenizer models inside the graph: words `[segments, (words), (characters)]` to ids `[segments, (ids)]`."""
+"""Tokenizer models inside the graph: words to tokens."""
 
 import struct
 from collections.abc import Callable
@@ -8,9 +8,10 @@ import tensorflow_text
 import tokenizers
 
 from tfheads.preprocessing import code_points, description
+from tfheads.preprocessing.aligned_text import Tokens, Words
 from tfheads.preprocessing.pre_tokenizers import byte_alphabet
 
-TokenizerModel = Callable[[tf.RaggedTensor], tf.RaggedTensor]
+TokenizerModel = Callable[[Words], Tokens]
 NORMAL, UNKNOWN = 1, 2  # SentencePiece's kinds of pieces
 # Names of pieces that no text can make: these characters are not in the alphabet of byte-level vocabularies.
 UNREACHABLE = "\ufffe\ufffe{}"
@@ -74,15 +75,19 @@ class ByteLevelBPE(tf.Module):
         with tf.init_scope():
             self.ids = tf.constant(ids, tf.int32)
 
-    def __call__(self, words: tf.RaggedTensor) -> tf.RaggedTensor:
-        """The ids of all words of a segment, one after the other."""
-        inner = words.values
+    def __call__(self, words: Words) -> Tokens:
+        """The tokens of all words."""
+        inner = words.points.values
         if self.drops:  # without an unknown token a character that the vocabulary lacks is left out
             known = self.missing(inner.values) == 0
             inner = tf.ragged.boolean_mask(inner, inner.with_values(known))
-        ids = self.pieces.tokenize(code_points.encode(inner))
-        ids = ids.with_values(tf.gather(self.ids, ids.values))
-        return words.with_values(ids).merge_dims(1, 2)
+        strings = code_points.encode(inner)
+        if words.places is None:
+            ids = self.pieces.tokenize(strings)
+            return words.tokens(ids.with_values(tf.gather(self.ids, ids.values)))
+        # Where characters were left out, the rust library too counts bytes without them.
+        ids, starts, limits = self.pieces.tokenize_with_offsets(strings)
+        return words.tokens_at_bytes(ids.with_values(tf.gather(self.ids, ids.values)), starts, limits)
 
 
 def byte_pair_pieces(vocabulary: dict[str, int], merges: list) -> tuple[list[str], list[float]]:
@@ -175,12 +180,17 @@ class WordPiece(tf.Module):
             )
         self.unknown = vocabulary[unknown]
 
-    def __call__(self, words: tf.RaggedTensor) -> tf.RaggedTensor:
-        """The ids of all words of a segment, one after the other."""
-        inner = words.values
+    def __call__(self, words: Words) -> Tokens:
+        """The tokens of all words."""
+        inner = words.points.values
         too_long = inner.row_lengths() > self.longest
         strings = tf.where(too_long, self.placeholder, code_points.encode(inner))
-        return words.with_values(self.pieces.tokenize(strings)).merge_dims(1, 2)
+        if words.places is None:
+            return words.tokens(self.pieces.tokenize(strings))
+        ids, starts, limits = self.pieces.tokenize_with_offsets(strings)
+        whole = tf.gather(tf.strings.length(code_points.encode(inner)), ids.value_rowids())
+        limits = tf.where(tf.gather(too_long, ids.value_rowids()), tf.cast(whole, limits.dtype), limits.values)
+        return words.tokens_at_bytes(ids, starts, starts.with_values(limits))
 
 
 def word_pieces(vocabulary: dict[str, int], prefix: str, longest: int) -> list[str]:
