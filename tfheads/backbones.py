@@ -1,15 +1,13 @@
 """Backbones: the contract between a family and everything else."""
 
-import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import keras
 import numpy as np
-import tensorflow as tf
 import transformers
 from keras import ops
 
-from tfheads.checks import require, same_shape, within, zeros_and_ones
+from tfheads.configs import ConfigReader, config_from_dict, config_to_dict
 from tfheads.layers.part import Part, dtype_scope, part
 from tfheads.layers.stack import DecodingState, Stack
 from tfheads.losses import IGNORED
@@ -372,141 +370,3 @@ class EncoderDecoder(Architecture, Part):
         hidden = encoded["last_hidden_state"]
         hidden = hidden if self.bridge is None else self.bridge(hidden)
         return {"encoder_hidden_states": hidden, "encoder_attention_mask": source.get("attention_mask")}
-
-
-class ConfigReader:
-    """A config that remembers which of its keys were read."""
-
-    def __init__(self, config: transformers.PreTrainedConfig):
-        self._config, self.read = config, set()
-
-    def __getattr__(self, name: str):
-        self.read.add(self._config.attribute_map.get(name, name))
-        return getattr(self._config, name)
-
-
-def config_to_dict(config: transformers.PreTrainedConfig) -> dict:
-    """A config as plain values, for Keras' files."""
-    return {**config.to_dict(), "model_type": config.model_type}
-
-
-def config_from_dict(values: dict) -> transformers.PreTrainedConfig:
-    """The inverse of `config_to_dict`."""
-    values = {name: value for name, value in values.items() if name != "transformers_version"}
-    return transformers.AutoConfig.for_model(**values)
-
-
-def with_overrides(
-    config: transformers.PreTrainedConfig, overrides: Mapping, own_keys: Iterable[str] = ()
-) -> transformers.PreTrainedConfig:
-    """A config with values replaced; the config itself if there are none.
-
-    Args:
-        config: it is not changed.
-        overrides: values by name.
-        own_keys: names of values that a config may have beside those of its class.
-
-    Raises:
-        ValueError: the config has no such value; names the nearest.
-    """
-    if not overrides:
-        return config
-    own = {name: overrides[name] for name in own_keys if name in overrides}
-    overrides = {name: value for name, value in overrides.items() if name not in own}
-    values = {**config.to_dict(), **own}
-    if "num_labels" in overrides:  # labels of another number would contradict it
-        values = {name: value for name, value in values.items() if name not in ("id2label", "label2id")}
-    config, unknown = type(config).from_dict(values, return_unused_kwargs=True, **overrides)
-    if unknown:
-        name = sorted(unknown)[0]
-        known = sorted({*config.to_dict(), *config.attribute_map, *own_keys, "num_labels"})
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise ValueError(f"{type(config).__name__} has no {name!r}, did you mean {near!r}")
-    return config
-
-
-def check_inputs(backbone: "Backbone | EncoderDecoder", inputs: Mapping, vocab_size: int | None) -> list:
-    """Requires inputs that can be encoded.
-
-    Returns:
-        Inside a graph the operations that check what is known only when it runs; none of them works under XLA.
-
-    Raises:
-        ValueError: an unknown input, neither or both of `input_ids` and `inputs_embeds`, a wrong shape or type, too
-            long; and where values are known, ids, types or positions for which there is no row, a mask of other values.
-    """
-    for name in inputs:
-        if name not in backbone.input_names:
-            near = difflib.get_close_matches(name, backbone.input_names, n=1, cutoff=0.0)[0]
-            accepted = ", ".join(backbone.input_names)
-            raise ValueError(f"input {name!r} is not known, did you mean {near!r}; accepted are {accepted}")
-    if not backbone.encodes_source:
-        return _check_part(backbone, inputs, vocab_size)
-    source = backbone.source(inputs)
-    checks = _check_part(backbone.encoder, source, backbone.encoder.token_table.shape[0])
-    target = backbone.target(inputs)
-    return checks + _check_part(backbone.decoder, target, vocab_size, "decoder_") + _check_batch(source, target)
-
-
-def _check_part(backbone: EmbeddedStack, inputs, vocab_size, prefix: str = "") -> list:
-    """The checks of what one stack reads; `prefix` is what its inputs are called by outside."""
-    ids, embeds = f"{prefix}input_ids", f"{prefix}inputs_embeds"
-    if ("input_ids" in inputs) == ("inputs_embeds" in inputs):
-        raise ValueError(f"give {ids} or {embeds}, one of them; got {', '.join(inputs) or 'nothing'}")
-    main = inputs.get("input_ids", inputs.get("inputs_embeds"))
-    rank = 2 if "input_ids" in inputs else 3
-    if main.shape.rank not in (None, rank):
-        name = ids if rank == 2 else embeds
-        raise ValueError(
-            f"{name} must have {rank} axes [batch, time{', hidden' * (rank == 3)}], got shape {main.shape}"
-        )
-    return [*_check_rows(backbone, inputs, vocab_size, prefix), *_check_shapes(backbone, inputs, main, prefix)]
-
-
-def _check_batch(source, target) -> list:
-    rows, wanted = (one.get("input_ids", one.get("inputs_embeds")) for one in (target, source))
-    message = "decoder inputs must have as many rows as the source"
-    if not rows.shape[:1].is_compatible_with(wanted.shape[:1]):
-        raise ValueError(f"{message}, {wanted.shape[0]}, got {rows.shape[0]}")
-    if rows.shape[0] is not None and wanted.shape[0] is not None:
-        return []
-    return require(tf.shape(rows)[0] == tf.shape(wanted)[0], message, tf.shape(rows)[0])
-
-
-def _check_shapes(backbone, inputs, main, prefix) -> list:
-    limit, length = backbone.length_limit, main.shape[1]
-    message = f"{prefix}input_ids must have at most {limit} tokens in a row, the positions of the model"
-    if limit is not None and length is not None and length > limit:
-        raise ValueError(f"{message}, got {length}")
-    checks = [] if limit is None or length is not None else require(tf.shape(main)[1] <= limit, message, tf.shape(main))
-    for name in ("attention_mask", "token_type_ids", "position_ids"):
-        value = inputs.get(name)
-        if value is not None and not (name == "position_ids" and value.shape[:1] == [1]):  # one row serves all
-            checks += same_shape(prefix + name, value, main, f"{prefix}input_ids")
-        elif value is not None:
-            checks += same_shape(prefix + name, value, main[:1], f"{prefix}input_ids")
-    memory, mask = inputs.get("encoder_hidden_states"), inputs.get("encoder_attention_mask")
-    if memory is not None and getattr(backbone.stack.blocks[0], "cross_attention", None) is None:
-        raise ValueError("encoder_hidden_states needs a config with add_cross_attention=True, got False")
-    if mask is not None and memory is None:
-        raise ValueError("encoder_attention_mask needs encoder_hidden_states, got none")
-    if mask is not None:
-        checks += same_shape("encoder_attention_mask", mask, memory, "encoder_hidden_states")
-    return checks
-
-
-def _check_rows(backbone, inputs, vocab_size, prefix) -> list:
-    """Requires that tables have the rows that are asked for."""
-    checks, limit = [], backbone.length_limit
-    highest = {
-        "input_ids": vocab_size and vocab_size - 1,
-        "token_type_ids": backbone.embeddings.type_limit and backbone.embeddings.type_limit - 1,
-        "position_ids": limit and limit + backbone.first_position - 1,
-    }
-    for name, high in highest.items():
-        if inputs.get(name) is not None:
-            checks += within(prefix + name, inputs[name], 0, high)
-    for name in ("attention_mask", "encoder_attention_mask"):
-        if inputs.get(name) is not None:
-            checks += zeros_and_ones(prefix + name, inputs[name])
-    return checks

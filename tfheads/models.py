@@ -8,11 +8,12 @@ import tensorflow as tf
 import transformers
 
 from tfheads import losses
-from tfheads.backbones import check_inputs, config_from_dict, config_to_dict, with_overrides
 from tfheads.checkpoints.initialisation import initialise
 from tfheads.checkpoints.pretrained import Pretrained
 from tfheads.checks import after, within
+from tfheads.configs import config_from_dict, config_to_dict, with_overrides
 from tfheads.generation.generate import Generates
+from tfheads.input_checks import check_inputs
 from tfheads.inputs import as_tensor
 from tfheads.layers.part import dtype_scope, weights_are_awaited, weights_follow
 from tfheads.outputs import ModelOutput
@@ -151,7 +152,7 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
         return {name: value for name, value in inputs.items() if name not in names}, labels
 
     def check_inputs(self, inputs: Mapping) -> list:
-        """Requires inputs without labels that the model can take; see `tfheads.backbones.check_inputs`."""
+        """Requires inputs without labels that the model can take; see `tfheads.input_checks.check_inputs`."""
         own = getattr(self.head, "input_names", ())
         encoded = {name: value for name, value in inputs.items() if name not in own}
         checks = check_inputs(self.backbone, encoded, self.vocab_size)

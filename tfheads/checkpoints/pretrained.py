@@ -9,13 +9,13 @@ from pathlib import Path
 
 import transformers
 
-from tfheads.backbones import with_overrides
 from tfheads.checkpoints import hub
 from tfheads.checkpoints.atomic import replaced_directory
 from tfheads.checkpoints.loading import LoadPlan, listed, load
 from tfheads.checkpoints.model_card import card_of, write_model_card
 from tfheads.checkpoints.saving import write_checkpoint
 from tfheads.checkpoints.tensor_files import TensorFiles, open_tensors
+from tfheads.configs import with_overrides
 from tfheads.layers.part import weights_follow
 from tfheads.registry import family_of
 

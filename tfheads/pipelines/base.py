@@ -8,7 +8,7 @@ import tensorflow as tf
 import transformers
 from tqdm.auto import tqdm
 
-from tfheads.backbones import check_inputs
+from tfheads.input_checks import check_inputs
 from tfheads.models import TaskModel
 
 SECONDS_BEFORE_PROGRESS = 3.0

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfheads.backbones import check_inputs
 from tfheads.checks import require
 from tfheads.generation.generate import Generates
+from tfheads.input_checks import check_inputs
 from tfheads.inputs import as_array
 from tfheads.losses import IGNORED
 from tfheads.models import TaskModel
@@ -102,7 +102,7 @@ class ForConditionalGeneration(Generates, TaskModel):
         return tf.ones_like(inputs["input_ids"], tf.bool) if mask is None else tf.cast(mask, tf.bool)
 
     def check_inputs(self, inputs: Mapping) -> list:
-        """Requires a source that can be read, and room for the target; see `tfheads.backbones.check_inputs`."""
+        """Requires a source that can be read, and room for the target; see `tfheads.input_checks.check_inputs`."""
         target = inputs.get("target_ids")
         inputs = {name: value for name, value in inputs.items() if name != "target_ids"}
         unknown = [name for name in inputs if name not in self.accepted_inputs]

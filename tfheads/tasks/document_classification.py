@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
-from tfheads.backbones import check_inputs
 from tfheads.checkpoints.attribute_walk import checkpoint_variables, layers_by_path
 from tfheads.checks import require, same_shape, within, zeros_and_ones
+from tfheads.input_checks import check_inputs
 from tfheads.models import TaskModel
 from tfheads.registry import task
 from tfheads.tasks import windows
@@ -98,7 +98,7 @@ class ForDocumentClassification(TaskModel):
         return inputs["input_ids"] != (-1 if pad is None else pad)
 
     def check_inputs(self, inputs: Mapping) -> list:
-        """Requires documents that can be read; see `tfheads.backbones.check_inputs`."""
+        """Requires documents that can be read; see `tfheads.input_checks.check_inputs`."""
         unknown = [name for name in inputs if name not in self.accepted_inputs]
         if unknown:
             accepted = ", ".join(self.accepted_inputs)
