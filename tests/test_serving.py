@@ -14,7 +14,7 @@ from tokenizers import decoders
 import tfheads
 from tests.fixtures import pipeline_cases, tiny_tokenizers
 from tests.rebuilt_models import rebuilt
-from tfheads.serving.causal_lm import last_tokens
+from tfheads.serving.rows import last_tokens
 from tfheads.serving.versions import new_version
 
 CLIENT = Path(__file__).with_name("serving_client.py")
@@ -298,7 +298,7 @@ def test_bad_options(gpt2, tmp_path, monkeypatch, options, error, message):
 
 def test_models_that_have_no_text_signature(bert, gpt2, tmp_path):
     words, bare = tiny_tokenizers.wordpiece(), rebuilt("BertModel", pipeline_cases.BERT)
-    with pytest.raises(ValueError, match="tokenizer must be None for BertModel"):
+    with pytest.raises(ValueError, match="tokenizer must be None for BertForPreTraining"):
         bare.export_serving(tmp_path, words)
     words.add_tokens(["onemore"])
     with pytest.raises(ValueError, match="tokenizer has ids up to 105, the model's vocabulary ends at 104"):

@@ -143,11 +143,8 @@ class Pipeline:
         return inputs
 
     def fill_values(self) -> dict[str, int]:
-        """What rows are filled up with by name of the input, where that is not 0; a head may look for it."""
-        pad = getattr(self.model.config, "pad_token_id", None)
-        pad = self.tokenizer.pad_token_id if pad is None else pad
-        known = pad is not None and 0 <= pad < self.model.vocab_size
-        return {"input_ids": pad if known else 0, "token_type_ids": self.tokenizer.pad_token_type_id}
+        """What rows are filled up with by name of the input; see `fill_values`."""
+        return fill_values(self.model, self.tokenizer)
 
     def _within_positions(self, tokenizer_kwargs: dict) -> dict:
         """The tokenizer's options, with the model's limit where it shall cut and nothing says how long."""
@@ -205,6 +202,14 @@ class Pipeline:
             raise ValueError(f"inputs must have a column {self.fields[0]!r}, got {', '.join(columns)}")
         rows = ({name: row[name] for name in own} for row in inputs)
         return rows if len(self.fields) > 1 else (row[self.fields[0]] for row in rows)
+
+
+def fill_values(model: TaskModel, tokenizer: transformers.PreTrainedTokenizerBase) -> dict[str, int]:
+    """What rows are filled up with by name of the input, where that is not 0; a head may look for it."""
+    pad = getattr(model.config, "pad_token_id", None)
+    pad = tokenizer.pad_token_id if pad is None else pad
+    known = pad is not None and 0 <= pad < model.vocab_size
+    return {"input_ids": pad if known else 0, "token_type_ids": tokenizer.pad_token_type_id}
 
 
 def once_traced(function: Callable) -> Callable:

@@ -56,7 +56,7 @@ class TextClassificationPipeline(RowsPipeline):
         return [answer] if isinstance(inputs, str) and "top_k" not in options else answer
 
     def settings(self, options: dict) -> TextClassificationSettings:
-        function = self.function(options.get("function_to_apply"))
+        function = function_of(self.model.config, options.get("function_to_apply"))
         if "top_k" in options:
             top_k, listed, in_order = options["top_k"], True, True
         else:
@@ -65,22 +65,6 @@ class TextClassificationPipeline(RowsPipeline):
         if top_k is not None:
             whole_number_option("top_k", top_k)
         return TextClassificationSettings(function, top_k, listed, in_order, tokenizer_options(options))
-
-    def function(self, name: str | None) -> str:
-        """The name in `FUNCTIONS`, that of the model's kind for None.
-
-        Raises:
-            ValueError: there is none of this name.
-        """
-        config = self.model.config
-        if name is None or name == "default":
-            if config.problem_type == "regression":
-                return "none"
-            one_each = config.problem_type == "multi_label_classification" or config.num_labels == 1
-            return "sigmoid" if one_each else "softmax"
-        if not isinstance(name, str) or name.lower() not in FUNCTIONS:
-            raise ValueError(f"function_to_apply must be one of {', '.join(map(repr, FUNCTIONS))}, got {name!r}")
-        return name.lower()
 
     def rows(self, example: Pair, settings: TextClassificationSettings) -> list[dict]:
         # An empty second text is none, as in transformers.
@@ -92,3 +76,19 @@ class TextClassificationPipeline(RowsPipeline):
         labels = self.model.config.id2label
         answer = [{"label": labels[index], "score": float(scores[index])} for index in order[: settings.top_k].tolist()]
         return answer if settings.listed else answer[0]
+
+
+def function_of(config, name: str | None) -> str:
+    """The name in `FUNCTIONS`, that of the model's kind for None.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name is None or name == "default":
+        if config.problem_type == "regression":
+            return "none"
+        one_each = config.problem_type == "multi_label_classification" or config.num_labels == 1
+        return "sigmoid" if one_each else "softmax"
+    if not isinstance(name, str) or name.lower() not in FUNCTIONS:
+        raise ValueError(f"function_to_apply must be one of {', '.join(map(repr, FUNCTIONS))}, got {name!r}")
+    return name.lower()

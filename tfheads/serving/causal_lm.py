@@ -13,10 +13,10 @@ from tfheads.generation.sampling import WARPERS
 from tfheads.generation.settings import CHANGES, ENDS, SEARCH, settings
 from tfheads.models import TaskModel
 from tfheads.preprocessing import GraphTokenizer
+from tfheads.serving.rows import NO_LIMIT, last_tokens
 from tfheads.serving.token_level import EXAMPLE_TEXT, Bundle, scalar, text_input, traced, valid_text
 
 DEFAULT_NEW_TOKENS = 64
-NO_LIMIT = 2**30
 OPTIONS = [name for name in (*SEARCH, *CHANGES, *ENDS) if name != "num_return_sequences"]
 
 
@@ -38,7 +38,8 @@ class CausalLMBundle(Bundle):
     def __init__(self, model: TaskModel, graph: GraphTokenizer, tokenizer, options: dict):
         if not model.backbone.causal:
             raise ValueError(f"{type(model).__name__} cannot generate: set is_decoder=True in its config")
-        super().__init__(model)
+        super().__init__(model, options)
+        options = {name: value for name, value in options.items() if name in self.option_names}
         self.graph, self.limit = graph, model.backbone.generation_limit or NO_LIMIT
         config = model.generation_config
         if options.get("max_new_tokens") is None:
@@ -68,7 +69,7 @@ class CausalLMBundle(Bundle):
                 top_p=scalar("top_p", "float32"),
                 seed=scalar("seed", "int32"),
             ),
-            "token_level": self.token_level(),
+            **self.token_level_signatures(),
         }
 
     def example_inputs(self) -> dict[str, list[dict]]:
@@ -77,7 +78,7 @@ class CausalLMBundle(Bundle):
         return {
             "serving_default": [text],
             "generate": [{**text, **options, "temperature": temperature} for temperature in (1.0, 0.0)],
-            "token_level": [self.token_level_example()],
+            **self.token_level_examples(),
         }
 
     def _with_defaults(self, text):
@@ -143,14 +144,3 @@ class CausalLMBundle(Bundle):
             kept = kept & ~empty[:, None]
         new_text = self.graph.detokenize(tf.ragged.boolean_mask(new, kept))
         return {"generated_text": tf.strings.join([valid_text(text), new_text]), "new_text": new_text}
-
-
-def last_tokens(ids: tf.RaggedTensor, most) -> tuple[tf.Tensor, tf.Tensor]:
-    """The last tokens of each row, at most `most`: `[batch, longest]` padded on the right with 0, and their numbers."""
-    lengths = tf.minimum(tf.cast(ids.row_lengths(), tf.int32), most)
-    starts = tf.cast(ids.row_limits(), tf.int32) - lengths
-    columns = tf.range(tf.reduce_max(tf.concat([[0], lengths], 0)))[None, :]
-    real = columns < lengths[:, None]
-    values = tf.concat([tf.cast(ids.values, tf.int32), [0]], 0)
-    where = tf.where(real, starts[:, None] + columns, tf.size(values) - 1)
-    return tf.gather(values, where), lengths

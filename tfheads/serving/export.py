@@ -9,20 +9,32 @@ from tfheads.checkpoints.tokenizers import load_tokenizer
 from tfheads.models import TaskModel
 from tfheads.preprocessing import GraphTokenizer, graph_tokenizer, verify
 from tfheads.serving.causal_lm import CausalLMBundle
+from tfheads.serving.embeddings import EmbeddingBundle
 from tfheads.serving.masked_lm import MaskedLMBundle
+from tfheads.serving.text_classification import TextClassificationBundle
 from tfheads.serving.token_level import Bundle
 from tfheads.serving.versions import check_version, new_version
 
-BUNDLES: dict[str, type[Bundle]] = {"causal-lm": CausalLMBundle, "masked-lm": MaskedLMBundle}
+# By the task of the model; those of sounds and images belong here too.
+BUNDLES: dict[str, type[Bundle]] = {
+    "base": EmbeddingBundle,
+    "causal-lm": CausalLMBundle,
+    "masked-lm": MaskedLMBundle,
+    "sequence-classification": TextClassificationBundle,
+    "text-classification": TextClassificationBundle,
+    "text-encoding": EmbeddingBundle,
+}
+COMMON_OPTIONS = ("jit_compile",)
 
 
 def export(model: TaskModel, directory, tokenizer, version: int, overwrite: bool, options: dict) -> str:
     """Writes one version; see `Served.export_serving`."""
     check_version(directory, version, overwrite)
     if tokenizer is None:
-        if options:
-            raise ValueError(f"{next(iter(options))} must not be given without a tokenizer: token_level has no options")
-        bundle = Bundle(model)
+        given = next((name for name in options if name not in COMMON_OPTIONS), None)
+        if given is not None:
+            raise ValueError(f"{given} must not be given without a tokenizer: token_level has no options")
+        bundle = Bundle(model, options)
     else:
         cls = _bundle_class(model)
         _check_options(cls, options)
@@ -43,9 +55,10 @@ def _bundle_class(model: TaskModel) -> type[Bundle]:
 
 
 def _check_options(cls: type[Bundle], options: dict) -> None:
+    known = (*cls.option_names, *COMMON_OPTIONS)
     for name in options:
-        if name not in cls.option_names:
-            near = difflib.get_close_matches(name, cls.option_names, n=1, cutoff=0.0)[0]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             raise ValueError(f"export_serving has no option {name!r} for this model, the nearest is {near!r}")
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfheads.models import TaskModel
 from tfheads.pipelines.fill_mask import mask_logits
 from tfheads.preprocessing import GraphTokenizer
-from tfheads.serving.causal_lm import NO_LIMIT, last_tokens
+from tfheads.serving.rows import NO_LIMIT, last_tokens
 from tfheads.serving.token_level import Bundle, per_row, text_input, traced
 
 
@@ -27,7 +27,7 @@ class MaskedLMBundle(Bundle):
     option_names = ("top_k",)
 
     def __init__(self, model: TaskModel, graph: GraphTokenizer, tokenizer, options: dict):
-        super().__init__(model)
+        super().__init__(model, options)
         if tokenizer.mask_token_id is None:
             raise ValueError(f"tokenizer must have a mask token, {type(tokenizer).__name__} has none")
         self.graph, self.mask_token, self.mask_token_id = graph, tokenizer.mask_token, tokenizer.mask_token_id
@@ -42,7 +42,7 @@ class MaskedLMBundle(Bundle):
         return {
             "serving_default": traced(with_default, text=text_input()),
             "fill_mask": traced(self._filled, text=text_input(), top_k=per_row("top_k", "int32")),
-            "token_level": self.token_level(),
+            **self.token_level_signatures(),
         }
 
     def example_inputs(self) -> dict[str, list[dict]]:
@@ -50,7 +50,7 @@ class MaskedLMBundle(Bundle):
         return {
             "serving_default": [text],
             "fill_mask": [{**text, "top_k": [1]}],
-            "token_level": [self.token_level_example()],
+            **self.token_level_examples(),
         }
 
     def _filled(self, text, top_k) -> dict[str, tf.Tensor]:

@@ -1,10 +1,12 @@
 """What every bundle has: the model's variables and the token-level signature."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
 
+from tfheads.checks import after
 from tfheads.models import TaskModel
 
 EXAMPLE_TEXT = "The old cat sat on the red mat."
@@ -16,12 +18,20 @@ class Bundle(tf.Module):
 
     Args:
         model: a task model; its weights become the bundle's variables.
+        options: of the export; `jit_compile` adds the signature `token_level_xla`.
+
+    Attributes:
+        option_names: the options that the class takes beside `jit_compile`.
+
+    Raises:
+        ValueError: `jit_compile` is neither True nor False.
     """
 
     option_names: tuple[str, ...] = ()
 
-    def __init__(self, model: TaskModel):
+    def __init__(self, model: TaskModel, options: Mapping = MappingProxyType({})):
         super().__init__()
+        self.token_levels = ("token_level", "token_level_xla") if compiled(options) else ("token_level",)
         self._model = lambda: model  # an attribute that is a Keras model would be saved with its training functions
         self.model_variables = [variable.value for variable in model.weights]
 
@@ -32,8 +42,8 @@ class Bundle(tf.Module):
 
     def signatures(self) -> dict[str, Callable]:
         """The SavedModel's signatures by name."""
-        token_level = self.token_level()
-        return {"serving_default": token_level, "token_level": token_level}
+        found = self.token_level_signatures()
+        return {"serving_default": found["token_level"], **found}
 
     def example_inputs(self) -> dict[str, list[dict]]:
         """Requests to each signature by name: dictionaries of inputs, of which `tf.constant` makes the right dtypes.
@@ -41,8 +51,16 @@ class Bundle(tf.Module):
         They warm a server up, so that they are few, small, and run each branch of the graph; the first of each list
         is the one that the written examples of requests show.
         """
-        examples = [self.token_level_example()]
-        return {"serving_default": examples, "token_level": examples}
+        examples = self.token_level_examples()
+        return {"serving_default": examples["token_level"], **examples}
+
+    def token_level_signatures(self) -> dict[str, Callable]:
+        """The signatures that take token ids, by name."""
+        return {name: self.token_level(jit_compile=name.endswith("_xla")) for name in self.token_levels}
+
+    def token_level_examples(self) -> dict[str, list[dict]]:
+        """Requests to the signatures that take token ids, by name."""
+        return {name: [self.token_level_example()] for name in self.token_levels}
 
     def token_level_example(self) -> dict[str, np.ndarray]:
         """A row of token ids that the model accepts, or a row for each of two choices."""
@@ -61,20 +79,43 @@ class Bundle(tf.Module):
 
         return {name: example(name, axes) for name, axes in self.model.token_level_inputs.items()}
 
-    def token_level(self) -> Callable:
-        """`input_ids`, `attention_mask` `[batch, time]` and what else the model needs -> what it gives, in float32."""
+    def token_level(self, jit_compile: bool = False) -> Callable:
+        """`input_ids`, `attention_mask` `[batch, time]` and what else the model needs -> what it gives, in float32.
+
+        Args:
+            jit_compile: whether XLA compiles it, once for each shape.
+        """
         model, limit = self.model, self.model.backbone.length_limit
+
+        def answer(inputs):
+            output = model(inputs)
+            names = [name for name in output if not name.endswith("hidden_states")]
+            return {name: tf.cast(output[name], "float32") for name in names}
+
+        answer = tf.function(answer, jit_compile=True, autograph=False) if jit_compile else answer
 
         def run(**inputs):
             if limit is not None:
                 message = f"input_ids must have at most {limit} tokens in a row, the model has no more positions"
                 tf.debugging.assert_less_equal(tf.shape(inputs["input_ids"])[-1], limit, message)
-            output = model(inputs)
-            names = [name for name in output if not name.endswith("hidden_states")]
-            return {name: tf.cast(output[name], "float32") for name in names}
+            if jit_compile:  # what XLA compiles has no checks
+                inputs = after(model.check_inputs(model.completed(inputs, {})), inputs)
+            return answer(inputs)
 
         wanted = model.token_level_inputs
         return traced(run, **{name: tf.TensorSpec([None] * axes, "int32", name) for name, axes in wanted.items()})
+
+
+def compiled(options: Mapping) -> bool:
+    """The option `jit_compile`.
+
+    Raises:
+        ValueError: it is neither True nor False.
+    """
+    value = options.get("jit_compile", False)
+    if not isinstance(value, bool):
+        raise ValueError(f"jit_compile must be True or False, got {value!r}")
+    return value
 
 
 def traced(function: Callable, **inputs: tf.TensorSpec) -> Callable:
@@ -82,9 +123,9 @@ def traced(function: Callable, **inputs: tf.TensorSpec) -> Callable:
     return tf.function(function, autograph=False).get_concrete_function(**inputs)
 
 
-def text_input() -> tf.TensorSpec:
-    """The texts `[batch]`."""
-    return tf.TensorSpec([None], "string", "text")
+def text_input(name: str = "text") -> tf.TensorSpec:
+    """Texts `[batch]`."""
+    return tf.TensorSpec([None], "string", name)
 
 
 def per_row(name: str, dtype: str) -> tf.TensorSpec:
