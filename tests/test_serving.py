@@ -297,7 +297,7 @@ def test_bad_options(gpt2, tmp_path, monkeypatch, options, error, message):
 
 
 def test_models_that_have_no_text_signature(bert, gpt2, tmp_path):
-    words, bare = tiny_tokenizers.wordpiece(), rebuilt("BertModel", pipeline_cases.BERT)
+    words, bare = tiny_tokenizers.wordpiece(), rebuilt("BertForPreTraining", pipeline_cases.BERT)
     with pytest.raises(ValueError, match="tokenizer must be None for BertForPreTraining"):
         bare.export_serving(tmp_path, words)
     words.add_tokens(["onemore"])

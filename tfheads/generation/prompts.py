@@ -61,7 +61,8 @@ def given_prompts(model, inputs, attention_mask, options: dict, config) -> Given
     limit = backbone.length_limit
     if limit is not None and source.shape[1] > limit:
         raise ValueError(f"input_ids must have at most {limit} tokens in a row, got {source.shape[1]}")
-    start = _start(options, config)
+    start = target_start(options, config)
+    options.pop("decoder_start_token_id", None)
     target = np.full((len(source), 1), start) if target is None else target
     target, target_mask = _rows("decoder_input_ids", target, None, model.vocab_size)
     if len(target) != len(source):
@@ -94,10 +95,13 @@ def _width(length, limit):
     return min(bucket(length), limit or bucket(length))  # there are no positions for more
 
 
-def _start(options, config) -> int:
-    """The token that targets begin with."""
-    start = options.pop("decoder_start_token_id", None)
-    for one in (start, config.decoder_start_token_id, config.bos_token_id):
+def target_start(options: Mapping, config) -> int:
+    """The token that an encoder-decoder's targets begin with: the call's, or that of the generation config.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for one in (options.get("decoder_start_token_id"), config.decoder_start_token_id, config.bos_token_id):
         if one is not None:
             return int(one)
     raise ValueError("decoder_start_token_id must be given: the generation config has none, and no bos_token_id")

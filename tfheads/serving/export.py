@@ -9,8 +9,10 @@ from tfheads.checkpoints.tokenizers import load_tokenizer
 from tfheads.models import TaskModel
 from tfheads.preprocessing import GraphTokenizer, graph_tokenizer, verify
 from tfheads.serving.causal_lm import CausalLMBundle
+from tfheads.serving.conditional_generation import ConditionalGenerationBundle
 from tfheads.serving.embeddings import EmbeddingBundle
 from tfheads.serving.masked_lm import MaskedLMBundle
+from tfheads.serving.seq2seq_lm import Seq2SeqLMBundle
 from tfheads.serving.text_classification import TextClassificationBundle
 from tfheads.serving.token_level import Bundle
 from tfheads.serving.versions import check_version, new_version
@@ -19,7 +21,9 @@ from tfheads.serving.versions import check_version, new_version
 BUNDLES: dict[str, type[Bundle]] = {
     "base": EmbeddingBundle,
     "causal-lm": CausalLMBundle,
+    "conditional-generation": ConditionalGenerationBundle,
     "masked-lm": MaskedLMBundle,
+    "seq2seq-lm": Seq2SeqLMBundle,
     "sequence-classification": TextClassificationBundle,
     "text-classification": TextClassificationBundle,
     "text-encoding": EmbeddingBundle,

@@ -96,18 +96,18 @@ def last_tokens(ids: tf.RaggedTensor, most) -> tuple[tf.Tensor, tf.Tensor]:
     """The last tokens of each row, at most `most`: `[batch, longest]` padded on the right with 0, and their numbers."""
     lengths = tf.minimum(tf.cast(ids.row_lengths(), tf.int32), most)
     starts = tf.cast(ids.row_limits(), tf.int32) - lengths
-    return _dense(ids, starts, lengths), lengths
+    return _dense(ids, starts, lengths, 0), lengths
 
 
-def first_tokens(ids: tf.RaggedTensor, most) -> tuple[tf.Tensor, tf.Tensor]:
-    """As `last_tokens`, but the first ones."""
+def first_tokens(ids: tf.RaggedTensor, most, fill: int = 0) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `last_tokens`, but the first ones; padded with `fill`."""
     lengths = tf.minimum(tf.cast(ids.row_lengths(), tf.int32), most)
-    return _dense(ids, tf.cast(ids.row_starts(), tf.int32), lengths), lengths
+    return _dense(ids, tf.cast(ids.row_starts(), tf.int32), lengths, fill), lengths
 
 
-def _dense(ids: tf.RaggedTensor, starts: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """Values from `starts` on `[batch, longest]`, 0 behind `lengths`."""
+def _dense(ids: tf.RaggedTensor, starts: tf.Tensor, lengths: tf.Tensor, fill: int) -> tf.Tensor:
+    """Values from `starts` on `[batch, longest]`, `fill` behind `lengths`."""
     columns = tf.range(tf.reduce_max(tf.concat([[0], lengths], 0)))[None, :]
-    values = tf.concat([tf.cast(ids.values, tf.int32), [0]], 0)
+    values = tf.concat([tf.cast(ids.values, tf.int32), [fill]], 0)
     where = tf.where(columns < lengths[:, None], starts[:, None] + columns, tf.size(values) - 1)
     return tf.gather(values, where)
