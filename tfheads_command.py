@@ -13,6 +13,7 @@ examples:
   tfheads verify my-checkpoint --class AutoModel
   tfheads export my-checkpoint serving/my-model    writes serving/my-model/1, from strings to answers
   tfheads export my-checkpoint serving/my-model --version 2 --max-new-tokens 100 --do-sample --temperature 0.8
+  tfheads serve serving/my-model    starts TensorFlow Serving, which must be installed, or Docker
 
 A checkpoint is a directory in Hugging Face's format or the id of a repository on the Hub.
 """
@@ -30,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     commands = command.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     _add_verify(commands)
     _add_export(commands)
+    _add_serve(commands)
     return command
 
 
@@ -63,6 +65,21 @@ def _add_export(commands) -> None:
     options.add_argument("--temperature", type=float, help="above 0; lower is closer to the likeliest")
     options.add_argument("--top-p", type=float, help="draw from the likeliest tokens that add up to this probability")
     options.add_argument("--top-k", type=int, help="draw from so many; masked language models: how many answers (5)")
+
+
+def _add_serve(commands) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="start TensorFlow Serving on what export wrote",
+        description="Starts tensorflow_model_server, or if it is not installed its container in Docker, on a model's "
+        "directory; prints the command first.",
+    )
+    serve.add_argument("directory", help="the model's directory, which holds the versions")
+    serve.add_argument("--port", type=int, default=8500, help="port of gRPC (8500)")
+    serve.add_argument("--rest-port", type=int, default=8501, help="port of REST (8501)")
+    serve.add_argument("--name", help="what the server calls the model (as at export: the directory's name)")
+    serve.add_argument("--no-batching", dest="batching", action="store_false", help="answer each request by itself")
+    serve.add_argument("--dry-run", action="store_true", help="print the command, start nothing")
 
 
 def _add_checkpoint(command: argparse.ArgumentParser) -> None:

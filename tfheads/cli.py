@@ -1,7 +1,7 @@
 """What the `tfheads` command does; its arguments are in `tfheads_command`."""
 
 import argparse
-import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tfheads.verification import class_for, verify
 def run(asked: argparse.Namespace) -> int:
     """Runs one command; what the user can mend is one line, not a traceback."""
     try:
-        return {"verify": run_verify, "export": run_export}[asked.command](asked)
+        return {"verify": run_verify, "export": run_export, "serve": run_serve}[asked.command](asked)
     except (ValueError, TypeError, OSError, HfHubHTTPError) as error:
         print(f"tfheads: {error}", file=sys.stderr)
         return 1
@@ -46,6 +46,17 @@ def run_export(asked: argparse.Namespace) -> int:
     path = model.export_serving(asked.directory, tokenizer, asked.version, overwrite=asked.overwrite, **options)
     size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
     print(f"wrote {path} ({size / 1e6:,.0f} MB)")
-    print(f"serve it with: tensorflow_model_server --model_name={Path(asked.directory).name} ", end="")
-    print(f"--model_base_path={os.path.abspath(asked.directory)} --rest_api_port=8501")
+    print(f"serve it with: tfheads serve {asked.directory}")
+    return 0
+
+
+def run_serve(asked: argparse.Namespace) -> int:
+    """Starts TensorFlow Serving, or prints how."""
+    from tfheads.serving.server import serve, server_command
+
+    options = {name: getattr(asked, name) for name in ("port", "rest_port", "name", "batching")}
+    command = server_command(asked.directory, **options)
+    print(shlex.join(command), flush=True)
+    if not asked.dry_run:
+        serve(command)
     return 0

@@ -2,12 +2,12 @@
 
 import difflib
 import os
-
-import tensorflow as tf
+from pathlib import Path
 
 from tfheads.checkpoints.tokenizers import load_tokenizer
 from tfheads.models import TaskModel
 from tfheads.preprocessing import GraphTokenizer, graph_tokenizer, verify
+from tfheads.serving.bundle_files import write_beside, write_version
 from tfheads.serving.causal_lm import CausalLMBundle
 from tfheads.serving.conditional_generation import ConditionalGenerationBundle
 from tfheads.serving.embeddings import EmbeddingBundle
@@ -46,7 +46,8 @@ def export(model: TaskModel, directory, tokenizer, version: int, overwrite: bool
             tokenizer = load_tokenizer(tokenizer)
         bundle = cls(model, _in_graph(model, tokenizer), tokenizer, options)
     with new_version(directory, version, overwrite) as staging:
-        tf.saved_model.save(bundle, str(staging), signatures=bundle.signatures())
+        files = write_version(staging, Path(directory), bundle, tokenizer)
+    write_beside(Path(directory), files)
     return os.path.join(directory, str(version))
 
 
