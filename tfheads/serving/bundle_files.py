@@ -14,6 +14,8 @@ from tfheads.serving.server_files import BATCHING, MANIFEST, model_name, server_
 from tfheads.serving.token_level import Bundle
 from tfheads.serving.warm_up import write_warm_up
 
+COMPILED = "_xla"  # signatures that servers without XLA cannot run, though they can load and run all others
+
 
 def write_version(
     path: Path,
@@ -40,7 +42,12 @@ def write_version(
     for signature, requests in examples.items():
         answers = [_answer(signatures[signature], inputs) for inputs in requests]
         shown[signature] = requests[0], answers[0]
-    requests = [(signature, inputs) for signature, several in examples.items() for inputs in several]
+    requests = [
+        (signature, inputs)
+        for signature, several in examples.items()
+        for inputs in several
+        if not signature.endswith(COMPILED)
+    ]
     count = write_warm_up(path, name, requests)
     contents = {"name": name, **manifest(path, bundle.model, tokenizer), "warm_up_requests": count}
     files = {MANIFEST: json.dumps(contents, ensure_ascii=False, indent=1) + "\n", **server_files(name, contents)}
