@@ -1,8 +1,11 @@
 """Models that read a source and write a target: their inputs, their labels, and pairs of two checkpoints."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
+import safetensors.numpy
 import transformers
 
 import tfheads
@@ -228,3 +231,65 @@ def test_t5_does_not_guess_what_its_decoder_reads():
     model = tfheads.T5Model(transformers.T5Config(**T5), seed=0)
     with pytest.raises(ValueError, match="give decoder_input_ids"):
         model(input_ids=SOURCE)
+
+
+MARIAN = {**{name: value for name, value in TINY.items() if name != "num_labels"}, "vocab_size": 41}
+MARIAN |= {"eos_token_id": 0, "pad_token_id": 40, "decoder_start_token_id": 40, "scale_embedding": True}
+
+
+def tensors(directory) -> dict:
+    return safetensors.numpy.load_file(directory / "model.safetensors")
+
+
+def test_sines_are_computed_where_a_checkpoint_lacks_them_and_read_where_it_has_them(tmp_path, caplog):
+    model = tfheads.MarianMTModel(transformers.MarianConfig(**MARIAN), seed=0)
+    assert not {id(variable) for variable in model.trainable_variables} & {
+        id(one.embeddings.position.embeddings) for one in (model.backbone.encoder, model.backbone.decoder)
+    }
+    model.save_pretrained(tmp_path / "translates")
+    assert not [name for name in tensors(tmp_path / "translates") if "embed_positions" in name]
+    with caplog.at_level("WARNING", logger="tfheads"):
+        bare = tfheads.MarianModel.from_pretrained(tmp_path / "translates")
+        decoder = tfheads.MarianForCausalLM.from_pretrained(tmp_path / "translates")
+    assert not caplog.records and not bare.new_weights and not decoder.new_weights
+    inputs = {"input_ids": SOURCE, "attention_mask": MASK, "decoder_input_ids": [[40, 5, 6], [40, 7, 8]]}
+    made = bare(**inputs).last_hidden_state.numpy() @ model.backbone.token_table.numpy().T
+    np.testing.assert_allclose(model(**inputs).logits, made, atol=1e-5)
+    bare.save_pretrained(tmp_path / "bare")
+    written = tensors(tmp_path / "bare")
+    first = np.array([[0.0] * 8 + [1.0] * 8], "float32")  # sines, then cosines
+    for side in ("encoder", "decoder"):
+        np.testing.assert_array_equal(written[f"{side}.embed_positions.weight"][:1], first)
+    written["encoder.embed_positions.weight"][3] += 1.0
+    safetensors.numpy.save_file(written, tmp_path / "bare" / "model.safetensors")
+    other = tfheads.MarianModel.from_pretrained(tmp_path / "bare")(**inputs).encoder_last_hidden_state
+    before = bare(**inputs).encoder_last_hidden_state
+    assert np.abs(other[:, 3] - before[:, 3]).max() > 0.1
+
+
+def test_marians_decoder_multiplies_given_vectors_too():
+    model = tfheads.MarianModel(transformers.MarianConfig(**MARIAN), seed=0)
+    ids, table = np.array([[40, 5, 6], [40, 7, 8]]), model.backbone.token_table.numpy()
+    expected = model(input_ids=SOURCE[:, :4], decoder_input_ids=ids).last_hidden_state
+    given = model(inputs_embeds=table[SOURCE[:, :4]] * 4.0, decoder_inputs_embeds=table[ids]).last_hidden_state
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+
+
+def test_settings_of_generation_in_an_old_config_count(tmp_path):
+    model = tfheads.MarianMTModel(transformers.MarianConfig(**MARIAN), seed=0)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").unlink()
+    values = json.loads((tmp_path / "config.json").read_text())
+    old = {"bad_words_ids": [[40]], "num_beams": 4, "max_length": 9}
+    (tmp_path / "config.json").write_text(json.dumps({**values, **old}))
+    again = tfheads.AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    assert {name: getattr(again.generation_config, name) for name in old} == old
+    settings = {"bad_words_ids": [[40]], "num_beams": 4, "max_length": 9}
+    made = again.generate(SOURCE, attention_mask=MASK)
+    assert made.tolist() == model.generate(SOURCE, attention_mask=MASK, **settings).tolist()
+    assert made.shape[1] <= 9 and (made[:, 0] == 40).all()
+
+
+def test_a_vocabulary_of_its_own_needs_a_table_of_its_own():
+    with pytest.raises(ValueError, match="decoder_vocab_size must be vocab_size, 41, unless share_encoder"):
+        tfheads.MarianMTModel(transformers.MarianConfig(**MARIAN, decoder_vocab_size=39))

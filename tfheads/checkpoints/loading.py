@@ -37,12 +37,14 @@ class LoadPlan:
         new: what the checkpoint lacks of the head or of cross-attention, by the names that it would have.
         dropped: tensors of a head that the model lacks.
         copies: tensors that only repeat another one, with that one's name.
+        computed: what the checkpoint lacks and the family knows.
     """
 
     bindings: tuple[Binding, ...]
     new: tuple[Binding, ...]
     dropped: tuple[str, ...]
     copies: tuple[tuple[str, str], ...]
+    computed: tuple[Binding, ...] = ()
 
 
 def plan_loading(model, tensors: Tensors, ignore_mismatched_sizes: bool = False) -> LoadPlan:
@@ -68,7 +70,7 @@ def plan_loading(model, tensors: Tensors, ignore_mismatched_sizes: bool = False)
     for name, source in _below(base, table.stand_ins).items():
         if name not in actual and source in actual:
             actual[name] = actual[source]
-    found, new, missing, bindings = [], [], [], table.bindings(model, base)
+    found, new, computed, missing, bindings = [], [], [], [], table.bindings(model, base)
     resized = {
         binding.section
         for binding in bindings
@@ -80,6 +82,8 @@ def plan_loading(model, tensors: Tensors, ignore_mismatched_sizes: bool = False)
             new.append(binding)
         elif not absent:
             found.append(binding)
+        elif table.is_computed(binding):
+            computed.append(binding)
         elif binding.section is not None:
             new.append(binding)
         else:
@@ -107,6 +111,7 @@ def plan_loading(model, tensors: Tensors, ignore_mismatched_sizes: bool = False)
         tuple(
             (actual[name], actual[source]) for name, source in copies.items() if name in set(table.copies) & set(actual)
         ),
+        tuple(computed),
     )
 
 
@@ -124,8 +129,9 @@ def load(model, tensors: Tensors, seed: int | None = None, ignore_mismatched_siz
             )
     for binding in plan.bindings:
         _fill(binding, tensors)
-    if plan.new:
-        initialise(model, seed=seed, only=[variable for binding in plan.new for variable in binding.variables])
+    if plan.new or plan.computed:
+        lacking = [variable for binding in (*plan.new, *plan.computed) for variable in binding.variables]
+        initialise(model, seed=seed, only=lacking)
     return plan
 
 

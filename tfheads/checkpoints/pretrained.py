@@ -86,6 +86,8 @@ class Pretrained:
             plan = load(model, tensors, seed=seed, ignore_mismatched_sizes=ignore_mismatched_sizes)
         if Path(directory, "generation_config.json").is_file():
             model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
+        else:
+            model.generation_config.update(**_old_generation_settings(directory, config))
         _report(model, plan)
         model.new_weights = tuple(tensor for binding in plan.new for tensor in binding.names)
         return model
@@ -160,6 +162,13 @@ def read_config(directory: str) -> transformers.PreTrainedConfig:
         raise ValueError(f"{path} has no model_type, so the architecture is not known")
     family_of(values["model_type"])
     return transformers.AutoConfig.from_pretrained(directory)
+
+
+def _old_generation_settings(directory: str, config: transformers.PreTrainedConfig) -> dict:
+    """Settings of generation in config.json, where old checkpoints have them and config objects have no place."""
+    values = json.loads(Path(directory, "config.json").read_text(encoding="utf-8"))
+    of_generation = set(transformers.GenerationConfig().to_dict()) - set(config.to_dict()) - {"transformers_version"}
+    return {name: value for name, value in values.items() if name in of_generation and value is not None}
 
 
 def stored_dtype(tensors: TensorFiles) -> str:

@@ -15,7 +15,7 @@ def tensor_sources(model) -> Iterator[TensorSource]:
     table: Table = model.family.table(model.config)
     base = model.family.checkpoint_base(model.task)
     sources = [source for binding in table.bindings(model, base) for source in _sources(binding)]
-    yield from sources
+    yield from (source for source in sources if table.is_written(source.name, model.task))
     named = {source.name: source for source in sources}
     for name, original in table.echoes.items():
         source = named.get(original.replace("{base}", base))

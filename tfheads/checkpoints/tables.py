@@ -126,6 +126,8 @@ class Table:
         ignored: regular expressions of tensors that hold no weights (old buffers).
         stand_ins: tensors in whose place another one is read where a checkpoint lacks them.
         may_lack: what the attribute paths of those parts of the backbone contain that a checkpoint may lack.
+        computed: regular expressions of tensors whose values the family knows, so that a checkpoint may lack them.
+        unwritten: for a task the regular expression of tensors that transformers does not write for it.
     """
 
     backbone: Rules
@@ -136,6 +138,8 @@ class Table:
     ignored: tuple[str, ...] = ()
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     may_lack: tuple[str, ...] = ("cross_attention",)
+    computed: tuple[str, ...] = ()
+    unwritten: Mapping[str, str] = field(default_factory=dict)
 
     def bindings(self, model, base: str) -> list[Binding]:
         """Binds every variable of a model.
@@ -172,6 +176,14 @@ class Table:
     def is_ignored(self, name: str) -> bool:
         """Whether a checkpoint tensor holds no weights."""
         return any(re.search(pattern, name) for pattern in self.ignored)
+
+    def is_computed(self, binding: Binding) -> bool:
+        """Whether the family knows the values of a binding's variables."""
+        return any(re.search(pattern, name) for pattern in self.computed for name in binding.names)
+
+    def is_written(self, name: str, task: str) -> bool:
+        """Whether a tensor is part of a checkpoint that is written for `task`."""
+        return task not in self.unwritten or not re.search(self.unwritten[task], name)
 
 
 def within(path: str, rules: Rules) -> Rules:

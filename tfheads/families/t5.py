@@ -89,6 +89,23 @@ def deviation(config, path: str) -> float:
     return config.initializer_factor * next((v for end, v in deviations.items() if path.endswith(end)), width**-0.5)
 
 
+def table(config, tied: bool) -> Table:
+    """The weight table of an encoder and a decoder, whose output is tied to the token table or has its own."""
+    shared = "{base}shared.weight"
+    copies = {f"{{base}}{part}.embed_tokens.weight": shared for part in ("encoder", "decoder")}
+    return Table(
+        backbone={
+            "encoder.embeddings.token": "shared",
+            **rules(config, "encoder.", 1),
+            **rules(config, "decoder.", 2),
+        },
+        heads={"seq2seq-lm": {"decoder": "lm_head"}, **WHOLE_TEXT_HEADS},
+        copies={**copies, "lm_head.weight": shared} if tied else copies,
+        stand_ins={} if tied else {"lm_head.weight": shared},
+        ignored=(r"EncDecAttention\.relative_attention_bias\.weight$",),
+    )
+
+
 def language_model_head(config) -> LanguageModelHead:
     """Of the first T5 over its token table, else with an output table of its own."""
     if config.scale_decoder_outputs:
@@ -131,19 +148,4 @@ class T5(EncoderDecoder):
 
     @staticmethod
     def table(config):
-        shared, tied = "{base}shared.weight", config.scale_decoder_outputs
-        copies = {f"{{base}}{part}.embed_tokens.weight": shared for part in ("encoder", "decoder")}
-        return Table(
-            backbone={
-                "encoder.embeddings.token": "shared",
-                **rules(config, "encoder.", 1),
-                **rules(config, "decoder.", 2),
-            },
-            heads={
-                "seq2seq-lm": {"decoder": "lm_head"},
-                **WHOLE_TEXT_HEADS,
-            },
-            copies={**copies, "lm_head.weight": shared} if tied else copies,
-            stand_ins={} if tied else {"lm_head.weight": shared},
-            ignored=(r"EncDecAttention\.relative_attention_bias\.weight$",),
-        )
+        return table(config, tied=config.scale_decoder_outputs)

@@ -4,7 +4,12 @@ from tfheads.layers.activations import ACTIVATIONS, activation
 from tfheads.layers.alibi import LinearPositionBias
 from tfheads.layers.attentions import Attention
 from tfheads.layers.buckets import BucketedPositionBias
-from tfheads.layers.embeddings import TextEmbeddings, TokenTypesAreTokens
+from tfheads.layers.embeddings import (
+    FixedPositionEmbeddings,
+    ScaledInputEmbeddings,
+    TextEmbeddings,
+    TokenTypesAreTokens,
+)
 from tfheads.layers.feed_forwards import FeedForward, GatedFeedForward
 from tfheads.layers.norms import LayerNorm, PlainLayerNorm, RMSNorm
 from tfheads.layers.part import Part, part
@@ -19,6 +24,7 @@ __all__ = [
     "BucketedPositionBias",
     "DecodingState",
     "FeedForward",
+    "FixedPositionEmbeddings",
     "GatedFeedForward",
     "LayerNorm",
     "LinearPositionBias",
@@ -30,6 +36,7 @@ __all__ = [
     "PreNormBlock",
     "RMSNorm",
     "RotaryPositions",
+    "ScaledInputEmbeddings",
     "Stack",
     "TextEmbeddings",
     "TokenTypesAreTokens",

@@ -44,7 +44,7 @@ class TextEmbeddings(Part):
         self.norm, self.dropout, self.projection = norm, dropout, projection
         self.shared_token, self.token_scale = shared_token, token_scale
         self.token = shared_token or embedding(vocab_size, hidden_size, self.dtype_policy)
-        self.position = embedding(num_positions, hidden_size, self.dtype_policy) if num_positions else None
+        self.position = self.position_table() if num_positions else None
         self.token_type = embedding(num_types, hidden_size, self.dtype_policy) if num_types else None
         self.drop = Dropout(dropout, dtype=self.dtype_policy)
 
@@ -63,9 +63,7 @@ class TextEmbeddings(Part):
 
         Under these, segment types and positions `[batch or 1, time]` are added; a token's type defaults to 0.
         """
-        x = inputs.get("inputs_embeds")
-        x = self.token(inputs["input_ids"]) * self.token_scale if x is None else x
-        x = ops.cast(x, self.compute_dtype)
+        x = ops.cast(self.token_vectors(inputs), self.compute_dtype)
         x = self.type_vectors(inputs, x)
         if self.position is not None:
             x = x + self.position(positions + self.position_offset)
@@ -73,6 +71,15 @@ class TextEmbeddings(Part):
             x = self.norm(x)
         x = self.drop(x, training=training)
         return x if self.projection is None else self.projection(x)
+
+    def position_table(self) -> keras.layers.Embedding:
+        """A new table of positions."""
+        return embedding(self.num_positions, self.hidden_size, self.dtype_policy)
+
+    def token_vectors(self, inputs: dict):
+        """The tokens' vectors `[batch, time, hidden]`, or what is given in their place."""
+        given = inputs.get("inputs_embeds")
+        return self.token(inputs["input_ids"]) * self.token_scale if given is None else given
 
     def type_vectors(self, inputs: dict, x):
         """`x` with the segment types' vectors added."""
@@ -93,3 +100,22 @@ class TokenTypesAreTokens(TextEmbeddings):
     def type_vectors(self, inputs, x):
         types = inputs.get("token_type_ids")
         return x if types is None else x + self.token(types)
+
+
+@part
+class FixedPositionEmbeddings(TextEmbeddings):
+    """Text embeddings whose table of positions is not trained (Vaswani et al. 2017)."""
+
+    def position_table(self):
+        table = super().position_table()
+        table.trainable = False
+        return table
+
+
+@part
+class ScaledInputEmbeddings(FixedPositionEmbeddings):
+    """Embeddings with fixed positions that multiply also what is given in place of tokens (Marian's decoder)."""
+
+    def token_vectors(self, inputs):
+        given = inputs.get("inputs_embeds")
+        return (self.token(inputs["input_ids"]) if given is None else given) * self.token_scale
