@@ -94,11 +94,7 @@ def table(config, tied: bool) -> Table:
     shared = "{base}shared.weight"
     copies = {f"{{base}}{part}.embed_tokens.weight": shared for part in ("encoder", "decoder")}
     return Table(
-        backbone={
-            "encoder.embeddings.token": "shared",
-            **rules(config, "encoder.", 1),
-            **rules(config, "decoder.", 2),
-        },
+        backbone={"encoder.embeddings.token": "shared", **rules(config, "encoder.", 1), **rules(config, "decoder.", 2)},
         heads={"seq2seq-lm": {"decoder": "lm_head"}, **WHOLE_TEXT_HEADS},
         copies={**copies, "lm_head.weight": shared} if tied else copies,
         stand_ins={} if tied else {"lm_head.weight": shared},
