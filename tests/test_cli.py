@@ -195,7 +195,7 @@ def test_class_for_prefers_what_was_asked_for():
 
 def test_export_writes_what_the_method_writes(checkpoint, tmp_path, capfd):
     code, out, _ = run(capfd, "export", checkpoint, tmp_path / "m", "--version", 3, "--token-level")
-    assert code == 0 and f"wrote {tmp_path / 'm' / '3'}" in out and "--model_base_path" in out
+    assert code == 0 and f"wrote {tmp_path / 'm' / '3'}" in out and f"tfheads serve {tmp_path / 'm'}" in out
     signatures = tf.saved_model.load(str(tmp_path / "m" / "3")).signatures
     logits = signatures["serving_default"](input_ids=[[1, 2]], attention_mask=[[1, 1]])["logits"]
     model = tfheads.AutoModelForCausalLM.from_pretrained(checkpoint)
