@@ -173,7 +173,7 @@ def test_every_trainable_variable_gets_the_reference_gradient(name):
 
 
 @pytest.mark.parametrize("name", GENERATIVE)
-def test_greedy_tokens_equal_the_reference_in_padded_batches_and_alone(name):
+def test_tokens_equal_the_reference_in_padded_batches_and_alone(name):
     record, model = reference.load(name), model_of(name)
     prompts = record["prompts"]
     width = max(map(len, prompts))
@@ -184,7 +184,8 @@ def test_greedy_tokens_equal_the_reference_in_padded_batches_and_alone(name):
         assert made[:, :width].tolist() == ids.tolist()
         assert made[:, width:].tolist() == run["batch"]
         for prompt, alone in zip(prompts, run["alone"], strict=True):
-            assert model.generate([prompt], **run["settings"])[0, len(prompt) :].tolist() == alone
+            made = model.generate([prompt], jit_compile="num_beams" not in run["settings"], **run["settings"])
+            assert made[0, len(prompt) :].tolist() == alone
 
 
 @pytest.mark.parametrize("name", TRANSLATING)
