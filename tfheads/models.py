@@ -2,12 +2,14 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import keras
 import tensorflow as tf
 import transformers
 
 from tfheads import losses
+from tfheads.adapters.lora import Adapted, LoraSettings
 from tfheads.checkpoints.initialisation import initialise
 from tfheads.checkpoints.pretrained import Pretrained
 from tfheads.checks import after, within
@@ -22,7 +24,7 @@ from tfheads.serving import Served
 from tfheads.trainer import TaskTrainer, output_of
 
 
-class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
+class TaskModel(Pretrained, Served, Adapted, TaskTrainer, keras.Model):
     """A backbone with a head for one task.
 
     Named classes such as `GPT2LMHeadModel` are made for one family; the task's own class (`AutoModelForCausalLM`) is
@@ -200,7 +202,8 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
 
     def get_config(self) -> dict:
         policy = keras.saving.serialize_keras_object(self.dtype_policy)
-        return {"name": self.name, "config": config_to_dict(self.config), "dtype": policy}
+        own = {"name": self.name, "config": config_to_dict(self.config), "dtype": policy}
+        return own if self.lora is None else {**own, "lora": asdict(self.lora)}
 
     @classmethod
     def from_config(cls, config, dtype=None, seed: int | None = None, **overrides) -> "TaskModel":
@@ -217,7 +220,10 @@ class TaskModel(Pretrained, Served, TaskTrainer, keras.Model):
         """
         if isinstance(config, Mapping):
             policy = keras.saving.deserialize_keras_object(config["dtype"])
-            return cls(config_from_dict(config["config"]), dtype=policy, name=config["name"])
+            model = cls(config_from_dict(config["config"]), dtype=policy, name=config["name"])
+            if "lora" in config:
+                model.adapt(LoraSettings(**config["lora"]))
+            return model
         check_is_config(config)
         config = with_overrides(config, overrides, cls.config_keys)
         return cls._class_for(config)(config, dtype=dtype, seed=seed)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import keras
 
+from tfheads.layers.low_rank import LowRank
+
 
 def layers_by_path(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.Layer]]:
     """Yields (attribute path, layer) for `layer` and all below it, each layer once, at its first path."""
@@ -26,11 +28,11 @@ def _walk(layer, path, seen):
 
 
 def checkpoint_variables(model: keras.layers.Layer) -> list[keras.Variable]:
-    """The variables that belong into a checkpoint: all but the random states of dropout."""
-    random_states = {
+    """The variables that belong into a checkpoint: all but the random states of dropout and what adapters have."""
+    others = {
         id(variable)
         for _, layer in layers_by_path(model)
-        if isinstance(layer, keras.layers.Dropout)
+        if isinstance(layer, (keras.layers.Dropout, LowRank))
         for variable in layer.variables
     }
-    return [variable for variable in model.variables if id(variable) not in random_states]
+    return [variable for variable in model.variables if id(variable) not in others]

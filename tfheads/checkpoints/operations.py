@@ -1,13 +1,19 @@
 """Changes of layout between a checkpoint's tensors and a layer's variables, each with its inverse."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 
 class Operation(Protocol):
-    """Turns the tensors of a checkpoint into values of variables and back, exactly."""
+    """Turns the tensors of a checkpoint into values of variables and back, exactly.
+
+    Attributes:
+        outputs_first: whether a matrix of the checkpoint is `[outputs, inputs]`; a variable is `[inputs, outputs]`.
+    """
+
+    outputs_first: ClassVar[bool]
 
     def to_variables(self, tensors: list[np.ndarray]) -> list[np.ndarray]: ...
 
@@ -17,6 +23,8 @@ class Operation(Protocol):
 @dataclass(frozen=True)
 class Same:
     """One tensor, one variable, the same layout."""
+
+    outputs_first: ClassVar[bool] = False
 
     def to_variables(self, tensors):
         return tensors
@@ -29,6 +37,8 @@ class Same:
 class Row:
     """The tensor has a first axis of 1, which the variable lacks."""
 
+    outputs_first: ClassVar[bool] = False
+
     def to_variables(self, tensors):
         return [tensor[0] for tensor in tensors]
 
@@ -40,6 +50,8 @@ class Row:
 class Transposed:
     """PyTorch's linear layers keep `[out, in]`, Keras' `[in, out]`."""
 
+    outputs_first: ClassVar[bool] = True
+
     def to_variables(self, tensors):
         return [np.swapaxes(tensor, 0, 1) for tensor in tensors]
 
@@ -50,6 +62,8 @@ class Transposed:
 @dataclass(frozen=True)
 class Fused:
     """One tensor holds several variables side by side on its last axis, `widths` wide."""
+
+    outputs_first: ClassVar[bool] = False
 
     widths: tuple[int, ...]
 
@@ -63,6 +77,8 @@ class Fused:
 @dataclass(frozen=True)
 class FusedByHead:
     """One tensor holds several variables, those of a head together: `[heads * parts * width, ...]`."""
+
+    outputs_first: ClassVar[bool] = True
 
     heads: int
     parts: int

@@ -1,20 +1,24 @@
 """From a model's variables to a checkpoint that PyTorch's transformers loads."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import keras
 import numpy as np
 
+from tfheads.checkpoints.attribute_walk import layers_by_path
 from tfheads.checkpoints.safetensors_files import TensorSource, write_shards
 from tfheads.checkpoints.tables import Binding, Table
+from tfheads.layers.low_rank import LowRank
 
 
 def tensor_sources(model) -> Iterator[TensorSource]:
     """Every tensor of the checkpoint, under transformers' names, its values read when it is written."""
     table: Table = model.family.table(model.config)
     base = model.family.checkpoint_base(model.task)
-    sources = [source for binding in table.bindings(model, base) for source in _sources(binding)]
+    changes = {id(layer.kernel): layer.adapter for _, layer in layers_by_path(model) if getattr(layer, "adapter", None)}
+    sources = [source for binding in table.bindings(model, base) for source in _sources(binding, changes)]
     yield from (source for source in sources if table.is_written(source.name, model.task))
     named = {source.name: source for source in sources}
     for name, original in table.echoes.items():
@@ -38,13 +42,19 @@ def write_checkpoint(model, directory: Path, max_shard_size: "int | str" = "5GB"
     return files
 
 
-def _sources(binding: Binding) -> Iterator[TensorSource]:
+def _sources(binding: Binding, changes: Mapping[int, LowRank]) -> Iterator[TensorSource]:
+    """A binding's tensors, with the changes of adapters in them."""
     outlines = [np.broadcast_to(np.float32(0), variable.shape) for variable in binding.variables]
     dtype = np.dtype(binding.variables[0].value.dtype.as_numpy_dtype)
     for index, outline in enumerate(binding.operation.to_tensors(outlines)):
 
         def read(index=index):
-            values = [variable.numpy() for variable in binding.variables]
+            values = [_value(variable, changes.get(id(variable))) for variable in binding.variables]
             return np.ascontiguousarray(binding.operation.to_tensors(values)[index])
 
         yield TensorSource(binding.names[index], outline.shape, dtype, read)
+
+
+def _value(variable: keras.Variable, change: LowRank | None) -> np.ndarray:
+    value = variable.numpy()
+    return value if change is None else (np.asarray(value, "float32") + change.change()).astype(value.dtype)

@@ -14,6 +14,7 @@ from tfheads.generation.prompts import Given, bucket, given_prompts, packed
 from tfheads.generation.settings import Settings, settings
 from tfheads.generation.stop_strings import stop_table
 from tfheads.generation.streaming import stepper, stream
+from tfheads.layers.projections import Projection
 from tfheads.outputs import ModelOutput
 
 
@@ -108,20 +109,22 @@ class Generates:
     def _decoder(self, plan: Plan, jit_compile: bool):
         """The loop as a compiled function, one for each plan."""
         decoders = self.__dict__.setdefault("_decoders", {})
-        if (plan, jit_compile) not in decoders:
+        key = plan, jit_compile, Projection.attachments
+        if key not in decoders:
             # A partial, as TensorFlow warns of functions that are traced often, and takes closures of one code for one.
             loop = functools.partial(decode, self, plan)
-            decoders[plan, jit_compile] = tf.function(loop, jit_compile=jit_compile, autograph=False)
-        return decoders[plan, jit_compile]
+            decoders[key] = tf.function(loop, jit_compile=jit_compile, autograph=False)
+        return decoders[key]
 
     def _streamed(self, streamer, given, plan, prompt, values, capacity, jit_compile) -> Generated:
         if plan.search.revises:
             raise ValueError("streamer needs num_beams=1: beams change their minds")
         steppers = self.__dict__.setdefault("_steppers", {})
-        if (plan, jit_compile) not in steppers:
-            steppers[plan, jit_compile] = stepper(self, plan, jit_compile)
+        key = plan, jit_compile, Projection.attachments
+        if key not in steppers:
+            steppers[key] = stepper(self, plan, jit_compile)
         streamer.put(given.input_ids)
-        made = stream(steppers[plan, jit_compile], plan, prompt, values, capacity, streamer.put)
+        made = stream(steppers[key], plan, prompt, values, capacity, streamer.put)
         streamer.end()
         return made
 

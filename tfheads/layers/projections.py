@@ -16,9 +16,29 @@ class Projection(keras.layers.Dense):
 
     XLA's product of a vector and a matrix runs on one core, which cannot read memory as fast as several can. Cut along
     the inputs, it is a product for each core and a sum.
+
+    Attributes:
+        adapter: a layer whose outputs are added, or None.
+        attachments: how often an adapter of any layer has come or gone; graphs that were traced before do not fit.
     """
 
+    adapter: keras.layers.Layer | None = None
+    attachments: int = 0
+
+    def attach(self, adapter: keras.layers.Layer | None) -> None:
+        """Puts an adapter in place of the one before; None removes it."""
+        self._tracker.unlock()  # Keras takes no new layers after the weights exist
+        if self.adapter is not None:
+            self._tracker.untrack(self.adapter)
+        self.adapter = adapter
+        self._tracker.lock()
+        Projection.attachments += 1
+
     def call(self, inputs, training=None):
+        outputs = self._product(inputs, training)
+        return outputs if self.adapter is None else outputs + self.adapter(inputs, training=training)
+
+    def _product(self, inputs, training):
         parts = row_parts(inputs.shape, self.kernel.shape[0])
         if parts == 1 or self.quantization_mode is not None:
             return super().call(inputs, training=training)

@@ -9,6 +9,7 @@ import transformers
 from tqdm.auto import tqdm
 
 from tfheads.input_checks import check_inputs
+from tfheads.layers.projections import Projection
 from tfheads.models import TaskModel
 
 SECONDS_BEFORE_PROGRESS = 3.0
@@ -218,7 +219,8 @@ def once_traced(function: Callable) -> Callable:
 
     def run(inputs: Mapping):
         specifications = {name: tf.TensorSpec([None] * value.shape.rank, value.dtype) for name, value in inputs.items()}
-        key = tuple(sorted((name, value.shape.rank, value.dtype.name) for name, value in specifications.items()))
+        shapes = tuple(sorted((name, value.shape.rank, value.dtype.name) for name, value in specifications.items()))
+        key = shapes, Projection.attachments
         if key not in graphs:
             graphs[key] = tf.function(function, input_signature=[specifications], autograph=False)
         return graphs[key](dict(inputs))
