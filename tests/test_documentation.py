@@ -12,6 +12,7 @@ import transformers
 import tfheads
 import tfheads_command
 from tests.fake_hub import fake_hub
+from tests.fixtures import tiny_tokenizers
 from tfheads import registry
 from tfheads.data.tokenizer_training import train_byte_level_bpe, train_wordpiece
 from tfheads.recipes.arguments import (
@@ -88,6 +89,12 @@ def scene(tmp_path_factory):
     bert = transformers.BertConfig(vocab_size=len(wordpiece), **sizes)
     target = directory / "google-bert/bert-base-uncased"
     tfheads.AutoModelForMaskedLM.from_config(bert, seed=0).save_pretrained(target, tokenizer=wordpiece)
+    unigram = tiny_tokenizers.unigram()
+    sizes = {"num_layers": 1, "d_model": 16, "num_heads": 2, "d_kv": 8, "d_ff": 32, "decoder_start_token_id": 0}
+    parameters = {"translation_en_to_de": {"prefix": "translate English to German: ", "max_length": 12}}
+    t5 = transformers.T5Config(vocab_size=len(unigram), task_specific_params=parameters, **sizes)
+    target = directory / "google-t5/t5-small"
+    tfheads.AutoModelForSeq2SeqLM.from_config(t5, seed=0).save_pretrained(target, tokenizer=unigram)
     return directory
 
 

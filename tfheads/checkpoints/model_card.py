@@ -48,10 +48,13 @@ TITLES = {
 EXAMPLES = {
     "text-generation": '"Once upon a time", max_new_tokens=30',
     "fill-mask": 'f"The capital of France is {pipeline.tokenizer.mask_token}."',
+    "text2text-generation": '"It rained all day, and in the evening the river rose."',
     "text-classification": '"I liked it from the first page to the last."',
     "token-classification": '"Ada Lovelace was born in London."',
     "question-answering": 'question="Where was she born?", context="Ada Lovelace was born in London."',
 }
+# No pipeline cuts texts into windows, or puts a source and a target into one sequence.
+WITHOUT_PIPELINE = ("document-classification", "conditional-generation")
 # Shown by their usual names; a metric that is not here is shown as it is called.
 METRIC_NAMES = {
     "loss": "Loss",
@@ -247,7 +250,7 @@ def _how_to_use(model_name: str, task: str, architecture: str | None) -> str:
     name = json.dumps(model_name)
     lines = ["## How to use", "", "With TensorFlow:", "", "```python", "import tfheads", ""]
     example = EXAMPLES.get(PIPELINES.get(task))
-    if example and task != "document-classification":  # whose texts no pipeline cuts into windows
+    if example and task not in WITHOUT_PIPELINE:
         lines += [f'pipeline = tfheads.pipeline("{PIPELINES[task]}", model={name})', f"print(pipeline({example}))", ""]
     auto = TASKS[task].auto_name if task in TASKS else "AutoModel"
     lines += [f"model = tfheads.{auto}.from_pretrained({name})", "```"]

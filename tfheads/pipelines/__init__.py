@@ -17,9 +17,12 @@ from tfheads.pipelines.fill_mask import FillMaskPipeline
 from tfheads.pipelines.multiple_choice import MultipleChoicePipeline
 from tfheads.pipelines.next_sentence import NextSentencePipeline
 from tfheads.pipelines.question_answering import QuestionAnsweringPipeline
+from tfheads.pipelines.summarization import SummarizationPipeline
 from tfheads.pipelines.text_classification import TextClassificationPipeline
 from tfheads.pipelines.text_generation import TextGenerationPipeline
+from tfheads.pipelines.text_to_text_generation import TextToTextGenerationPipeline
 from tfheads.pipelines.token_classification import TokenClassificationPipeline
+from tfheads.pipelines.translation import TranslationPipeline, languages_of
 from tfheads.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 
 # Of several for one kind of model the first is the one that a model stands for.
@@ -35,8 +38,12 @@ PIPELINES: dict[str, type[Pipeline]] = {
         FeatureExtractionPipeline,
         QuestionAnsweringPipeline,
         TokenClassificationPipeline,
+        TextToTextGenerationPipeline,
+        SummarizationPipeline,
+        TranslationPipeline,
     )
 }
+KNOWN = (*PIPELINES, "translation_xx_to_yy")
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
 
 
@@ -55,8 +62,8 @@ def pipeline(
     """A model with its tokenizer, ready to be called with strings; as in transformers.
 
     Args:
-        task: a name in `PIPELINES` or `ALIASES`, such as "text-classification"; None takes that of the model or of the
-            class that config.json names.
+        task: a name in `PIPELINES` or `ALIASES`, such as "text-classification", or "translation_xx_to_yy" with two
+            languages; None takes that of the model or of the class that config.json names.
         model: a directory, the id of a repository on the Hub, or a model of tfheads.
         tokenizer: likewise; None takes the one beside the model.
         batch_size: how many strings go through the model at once.
@@ -75,6 +82,9 @@ def pipeline(
     if not isinstance(model, (str, os.PathLike, TaskModel)):
         raise TypeError(f"model must be a directory, an id or a model of tfheads, got {type(model).__name__}")
     source = {"revision": revision, "token": token}
+    languages = languages_of(task) if isinstance(task, str) else None
+    if languages is not None:
+        task, options = "translation", {**languages, **options}
     cls = PIPELINES[_checked(task) if task is not None else _task_of(model, source)]
     place = (getattr(model.config, "_name_or_path", "") or None) if isinstance(model, TaskModel) else str(model)
     loads = not isinstance(model, TaskModel)
@@ -101,8 +111,8 @@ def _loaded(cls: type[Pipeline], place: str, **options) -> TaskModel:
 def _checked(task: str) -> str:
     task = ALIASES.get(task, task)
     if task not in PIPELINES:
-        near = difflib.get_close_matches(str(task), [*PIPELINES, *ALIASES], n=1, cutoff=0.0)[0]
-        raise ValueError(f"task {task!r} is not known, the nearest is {near!r}; known are {', '.join(PIPELINES)}")
+        near = difflib.get_close_matches(str(task), [*KNOWN, *ALIASES], n=1, cutoff=0.0)[0]
+        raise ValueError(f"task {task!r} is not known, the nearest is {near!r}; known are {', '.join(KNOWN)}")
     return task
 
 
@@ -117,4 +127,4 @@ def _task_of(model, source: dict) -> str:
     for task, cls in PIPELINES.items():
         if cls.model_task == model_task:
             return task
-    raise ValueError(f"task is needed: there is no pipeline for {name}; known are {', '.join(PIPELINES)}")
+    raise ValueError(f"task is needed: there is no pipeline for {name}; known are {', '.join(KNOWN)}")

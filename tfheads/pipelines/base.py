@@ -66,7 +66,7 @@ class Pipeline:
             ValueError: an empty list, a string that cannot be answered, or an option that is not known.
         """
         size = self.batch_size if batch_size is None else _batch_size(batch_size)
-        settings = self.settings({**self.options, **self.check_options(options)})
+        settings = self.settings(self.with_defaults(self.check_options(options)))
         if isinstance(inputs, (str, bytes, Mapping)) or not _is_iterable(inputs):
             return self.answers([self.example(inputs)], settings, size)[0]
         if isinstance(inputs, (list, tuple)):
@@ -84,6 +84,10 @@ class Pipeline:
                 near = difflib.get_close_matches(name, self.option_names, n=1, cutoff=0.0)[0]
                 raise ValueError(f"{self.task} has no option {name!r}, the nearest is {near!r}")
         return dict(options)
+
+    def with_defaults(self, options: Mapping) -> dict:
+        """The options of a call, and those of the pipeline where the call has none."""
+        return {**self.options, **options}
 
     def settings(self, options: dict):
         """The options of a call, checked and completed, in the form that `answer` wants."""

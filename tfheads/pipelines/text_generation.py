@@ -1,4 +1,6 @@
-"""The text-generation pipeline."""
+"""The text-generation pipeline, and the options of generation in pipelines."""
+
+from collections.abc import Mapping
 
 from tfheads.generation import settings as generation_settings
 from tfheads.pipelines.base import Pipeline, padded
@@ -9,6 +11,13 @@ GENERATION_OPTIONS = {
     *generation_settings.OWN.keys() - generation_settings.OUTPUTS.keys(),
     *generation_settings.NEUTRAL,
     *generation_settings.WITHOUT_EFFECT,
+}
+# A length can be given in two ways; who gives one replaces both.
+OTHER_LENGTH = {
+    "max_new_tokens": "max_length",
+    "max_length": "max_new_tokens",
+    "min_new_tokens": "min_length",
+    "min_length": "min_new_tokens",
 }
 OWN_OPTIONS = (
     "return_full_text",
@@ -21,7 +30,15 @@ OWN_OPTIONS = (
 )
 
 
-class TextGenerationPipeline(Pipeline):
+class GeneratingPipeline(Pipeline):
+    """A pipeline whose options are also those of `model.generate`."""
+
+    def with_defaults(self, options: Mapping) -> dict:
+        replaced = {other for name, other in OTHER_LENGTH.items() if options.get(name) is not None}
+        return {**{name: value for name, value in self.options.items() if name not in replaced}, **options}
+
+
+class TextGenerationPipeline(GeneratingPipeline):
     """Goes on with each string.
 
     An answer is a list of `{"generated_text"}`, `num_return_sequences` of them. An empty string begins with the model's
