@@ -139,8 +139,8 @@ def test_warnings_are_given_once_and_only_where_they_matter(pipes, caplog):
             short(["the mat", "a"], min_length=30, max_length=31, num_beams=1)
             long("the cat sat on the mat", **GREEDY)
     assert [message.partition(",")[0] for message in caplog.messages] == [
-        "'the mat' has 15 tokens",
-        "'the cat sat on the mat' has 37 tokens",
+        "'the mat' has 14 tokens",
+        "'the cat sat on the mat' has 36 tokens",
     ]
     assert "its summary will have at least 29: give a smaller min_length" in caplog.text
     assert "its translation at most 12, so that it may be cut: give more max_new_tokens" in caplog.text
