@@ -164,7 +164,7 @@ def fine_tuning_run(
     *,
     train: BatchSource | None,
     evaluation: Callable[[TaskModel], Mapping[str, float]] | None,
-    prediction: Callable[[TaskModel], None] | None = None,
+    prediction: Callable[[TaskModel], Mapping[str, float] | None] | None = None,
     dataset: str | None = None,
 ) -> TrainingRun:
     """The run of a recipe on labelled data.

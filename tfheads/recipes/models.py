@@ -1,7 +1,7 @@
 """The tokenizer and the model that a recipe's arguments ask for."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import transformers
 
@@ -12,6 +12,7 @@ from tfheads.recipes.arguments import TrainingArguments
 from tfheads.registry import family_of
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+TARGET_IDS = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
 
 
 def load_tokenizer(arguments: TrainingArguments, **options) -> transformers.PreTrainedTokenizerBase:
@@ -77,8 +78,27 @@ def new_config(arguments: TrainingArguments, tokenizer) -> transformers.PreTrain
     own = {name: getattr(tokenizer, name) for name in SPECIAL_IDS if getattr(tokenizer, name) is not None}
     absent = {name: None for name in SPECIAL_IDS if getattr(config, name, None) is not None and name not in own}
     overrides = {config.attribute_map.get(name, name): value for name, value in arguments.config_overrides.items()}
-    values = {**config.to_dict(), "vocab_size": len(tokenizer), **own, **absent, **overrides}
+    targets = _target_ids(config, own)
+    values = {**config.to_dict(), "vocab_size": len(tokenizer), **own, **absent, **targets, **overrides}
     return type(config)(**values)
+
+
+def _target_ids(config: transformers.PreTrainedConfig, own: Mapping[str, int]) -> dict[str, int | None]:
+    """The tokens that an encoder-decoder's targets begin and end with: of this tokenizer, where the config has others.
+
+    A family's config says which of its special tokens they are; where it does not, targets begin with padding.
+    """
+    if not config.is_encoder_decoder:
+        return {}
+    found = {}
+    for name in TARGET_IDS:
+        number = getattr(config, name, None)
+        if number is not None:
+            same = (special for special in SPECIAL_IDS if getattr(config, special, None) == number)
+            found[name] = own.get(next(same, None))
+    if found.get("decoder_start_token_id") is None:
+        found["decoder_start_token_id"] = own.get("pad_token_id")
+    return found
 
 
 def download_options(arguments: TrainingArguments) -> dict:

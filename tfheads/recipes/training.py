@@ -5,7 +5,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class TrainingRun:
             `tfheads.recipes.evaluation`; its `rows` says on how many. None if there is nothing to evaluate on.
         train_rows: how many rows there are to train on.
         dataset: what the model card calls the data.
-        prediction: called with the model at the end, writes what it predicts into output_dir; None if not wanted.
+        prediction: called with the model at the end, writes what it predicts into output_dir, and gives results by
+            name if it can measure them; None if not wanted.
         callbacks: further ones for the training, beside those that the arguments ask for.
     """
 
@@ -58,7 +59,7 @@ class TrainingRun:
     evaluation: Callable[[TaskModel], dict[str, float]] | None
     train_rows: int
     dataset: list[str]
-    prediction: Callable[[TaskModel], None] | None = None
+    prediction: Callable[[TaskModel], Mapping[str, float] | None] | None = None
     callbacks: list[keras.callbacks.Callback] = field(default_factory=list)
 
     @property
@@ -84,7 +85,7 @@ class TrainingRun:
         if arguments.do_eval:
             results.update(self._evaluate())
         if self.prediction is not None:
-            self.prediction(self.model)
+            results.update(self._predict())
         for tracker in self.trackers:
             if tracker.model is not None:  # there was something to train
                 tracker.log_scalars({f"final/{name}": value for name, value in results.items()})
@@ -224,7 +225,17 @@ class TrainingRun:
         }
         Path(self.arguments.output_dir).mkdir(parents=True, exist_ok=True)
         write_results(self.arguments.output_dir, "eval", results)
-        print("Evaluation: " + ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in found.items()))
+        print(_in_words("Evaluation", found))
+        return results
+
+    def _predict(self) -> dict[str, float]:
+        """Writes the predictions; gives what they measure."""
+        found = self.prediction(self.model)
+        if not found:
+            return {}
+        results = {f"predict_{name}": float(value) for name, value in found.items()}
+        write_results(self.arguments.output_dir, "predict", results)
+        print(_in_words("Prediction", found))
         return results
 
     def _save(self) -> None:
@@ -273,6 +284,10 @@ class _Begin(keras.callbacks.Callback):
         self.run.log.begin(self.step)
         if self.step:
             print(f"Going on from step {self.step} of {self.run.max_steps} in {self.run.arguments.output_dir}")
+
+
+def _in_words(title: str, found: Mapping[str, float]) -> str:
+    return f"{title}: " + ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in found.items())
 
 
 def check_output_dir(arguments: TrainingArguments) -> None:
