@@ -18,8 +18,8 @@ def rouge_measures(
 ) -> dict[str, float]:
     """F1 of `rouge1`, `rouge2`, `rougeL` and `rougeLsum` in percent, the mean over the rows, of words without endings.
 
-    Each row is scored as by Hugging Face's run_summarization (`use_stemmer=True`, a line for each sentence). The mean is
-    the plain one, which the median of resampled means of `evaluate` comes close to.
+    Each row is scored as by Hugging Face's run_summarization (`use_stemmer=True`, a line for each sentence). The mean
+    is the plain one, which the median of resampled means of `evaluate` comes close to.
 
     Args:
         predictions: the summaries.

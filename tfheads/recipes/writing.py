@@ -71,11 +71,13 @@ class Writer:
         tokenizer: of the model.
         batch_size: sources that are read at a time.
         options: of `generate`.
+        jit_compile: whether XLA compiles it.
     """
 
     tokenizer: object
     batch_size: int
     options: dict
+    jit_compile: bool = True
 
     def __call__(self, model: TaskModel, source: SourceTargetRows) -> tuple[list[str], list[int]]:
         """Texts, and how many tokens each has, in the order of the data."""
@@ -87,7 +89,7 @@ class Writer:
             used = len(inputs["input_ids"])
             fill = [(0, self.batch_size - used), (0, 0)]  # the last batch, for which XLA would compile once more
             inputs = {name: np.pad(value, fill, mode="edge") for name, value in inputs.items()}
-            for tokens in model.new_tokens(inputs, **self.options)[:used]:
+            for tokens in model.new_tokens(inputs, jit_compile=self.jit_compile, **self.options)[:used]:
                 rows[next(order)] = tokens.tolist()
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
         return [text.strip() for text in texts], list(map(len, rows))
@@ -152,7 +154,7 @@ def writing_run(
     if isinstance(model, ForSeq2SeqLM):
         model.backbone.target_of_labels(
             np.zeros((1, 1), "int32")
-        )  # says so if the config lacks what targets begin with
+        )  # says what the config lacks
     options = _generation_options(arguments, tokenizer, model)
     lengths = {"max_source_length": _source_length(arguments, model), "max_target_length": arguments.max_target_length}
     sources = {
@@ -170,7 +172,7 @@ def writing_run(
         )
         for split in sorted(splits, reverse=True)  # the short ones first
     }
-    writer = Writer(tokenizer, arguments.per_device_eval_batch_size, options)
+    writer = Writer(tokenizer, arguments.per_device_eval_batch_size, options, arguments.jit_compile)
     if arguments.predict_with_generate or arguments.do_predict:
         writer.check(model)
     targets = {split: rows[TARGET][:] for split, rows in splits.items() if split != TRAIN and TARGET in rows.features}
