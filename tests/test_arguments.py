@@ -16,6 +16,8 @@ from tfheads.recipes.conditional_generation import ConditionalGenerationArgument
 from tfheads.recipes.document_classification import DocumentClassificationArguments
 from tfheads.recipes.multiple_choice import MultipleChoiceArguments
 from tfheads.recipes.pre_training import PreTrainingArguments
+from tfheads.recipes.summarization import SummarizationArguments
+from tfheads.recipes.translation import TranslationArguments
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 MINIMUM = ["--model_name_or_path", "model", "--train_file", "a.txt", "--output_dir", "out", "--do_train"]
@@ -41,6 +43,8 @@ CLASSES = {
     "nsp": PreTrainingArguments,
     "document": DocumentClassificationArguments,
     "conditional": ConditionalGenerationArguments,
+    "summarization": SummarizationArguments,
+    "translation": TranslationArguments,
 }
 """The arguments of a configuration, by the first part of its name that says which recipe it is for."""
 

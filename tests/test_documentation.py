@@ -27,6 +27,8 @@ from tfheads.recipes.conditional_generation import ConditionalGenerationArgument
 from tfheads.recipes.document_classification import DocumentClassificationArguments
 from tfheads.recipes.multiple_choice import MultipleChoiceArguments
 from tfheads.recipes.pre_training import PreTrainingArguments
+from tfheads.recipes.summarization import SummarizationArguments
+from tfheads.recipes.translation import TranslationArguments
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,6 +43,8 @@ SCRIPTS = {
     "training/run_nsp_mlm.py": PreTrainingArguments,
     "training/run_document_classification.py": DocumentClassificationArguments,
     "training/run_conditional_generation.py": ConditionalGenerationArguments,
+    "training/run_summarization.py": SummarizationArguments,
+    "training/run_translation.py": TranslationArguments,
 }
 OTHER_PROGRAMS = ("docker", "curl")  # not ours
 

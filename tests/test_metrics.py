@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+import sacrebleu
+from rouge_score.rouge_scorer import RougeScorer
 
+from tfheads.metrics.bleu import bleu_measures
 from tfheads.metrics.classification import measured, with_combined_score
 from tfheads.metrics.question_answering import plain_answer, squad_measures, squad_v2_measures, word_f1
+from tfheads.metrics.rouge import check_references, rouge_measures, sentences
 from tfheads.metrics.sequence_labelling import entity_measures
 
 
@@ -63,3 +67,49 @@ def test_answers():
     second = squad_v2_measures({1: "dog", 2: "", 3: "cat"}, {1: ["dog"], 2: [], 3: []})
     assert second["exact"] == pytest.approx(200 / 3) and second["NoAns_exact"] == 50 and second["HasAns_f1"] == 100
     assert (second["total"], second["HasAns_total"], second["NoAns_total"]) == (3, 1, 2)
+
+
+def test_summaries():
+    found = rouge_measures(["The cats sat."], ["the cat sat down"])
+    # 3 of 3 words and 3 of 4, their endings left out; 2 of 2 and 2 of 3 pairs
+    assert found["rouge1"] == found["rougeL"] == pytest.approx(100 * 6 / 7)
+    assert found["rouge2"] == pytest.approx(100 * 4 / 5)
+    turned = rouge_measures(["He left. Dr. Smith came.", "a"], ["Dr. Smith came. He left.", "b"])
+    assert turned["rouge1"] == turned["rougeLsum"] == 50 and turned["rougeL"] == pytest.approx(100 * 3 / 5 / 2)
+    assert sentences("Dr. Smith came at 3.30 p.m. today. He left! Did he?") == [
+        "Dr. Smith came at 3.30 p.m. today.",
+        "He left!",
+        "Did he?",
+    ]
+    whole = rouge_measures(["A b. C d."], ["C d. A b."], split_sentences=lambda text: [text])
+    assert whole["rougeLsum"] == whole["rougeL"] == 50
+    # As rouge-score has it by itself, where every sentence is a line.
+    pairs = [("one two. three four", "three four. one two five"), ("six", "six seven. eight")]
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"], use_stemmer=True)
+    scores = [scorer.score(right.replace(". ", ".\n"), text.replace(". ", ".\n")) for text, right in pairs]
+    found = rouge_measures(
+        *zip(*pairs, strict=True), split_sentences=lambda text: text.replace(". ", ".\n").split("\n")
+    )
+    for name in scores[0]:
+        assert found[name] == pytest.approx(100 * np.mean([score[name].fmeasure for score in scores]))
+    check_references(["猫", "x"])
+    with pytest.raises(ValueError, match="targets must have words of Latin letters or digits"):
+        check_references(["猫が寝る。"])
+    with pytest.raises(ValueError, match="a prediction for each reference, got 1 for 2"):
+        rouge_measures(["a"], ["a", "b"])
+
+
+def test_translations():
+    right = ["Der Hund singt laut dort.", "Ein kleiner roter Vogel schläft nicht."]
+    assert bleu_measures(right, right)["bleu"] == pytest.approx(100)
+    written = [" Der Hund singt sehr laut dort.", "Ein roter Vogel schläft nicht. "]
+    # sequences of 1 to 4 words that are right, the full stop being a word; as long as the right texts
+    by_hand = 100 * (12 / 13 * 8 / 11 * 5 / 9 * 2 / 7) ** 0.25
+    words = bleu_measures(written, right)["bleu"]
+    assert words == pytest.approx(sacrebleu.corpus_bleu([text.strip() for text in written], [right]).score)
+    assert words == pytest.approx(by_hand)
+    assert bleu_measures(["猫在睡觉"], ["猫在睡觉"], tokenizer="zh")["bleu"] == pytest.approx(100)
+    with pytest.raises(ValueError, match="tokenizer must be one of 13a, .*, got 'moses'"):
+        bleu_measures(right, right, tokenizer="moses")
+    with pytest.raises(ValueError, match="a prediction for each reference, got 0 for 0"):
+        bleu_measures([], [])

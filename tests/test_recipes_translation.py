@@ -108,8 +108,14 @@ def test_few_lengths_and_few_traces(data, tmp_path, monkeypatch):
     random = np.random.RandomState(1)
     rows = [{"en": "dog " * random.randint(1, 60), "de": "Hund " * random.randint(1, 20)} for _ in range(120)]
     write_lines(tmp_path / "long.jsonl", rows)
-    changes = {"train_file": tmp_path / "long.jsonl", "validation_file": tmp_path / "long.jsonl", "max_eval_samples": 40}
-    changes |= {"max_source_length": 64, "bucket_lengths": "16", "max_steps": 8, "jit_compile": "true"}
+    changes = {"train_file": tmp_path / "long.jsonl", "validation_file": tmp_path / "long.jsonl"}
+    changes |= {
+        "max_eval_samples": 40,
+        "max_source_length": 64,
+        "bucket_lengths": "16",
+        "max_steps": 8,
+        "jit_compile": "true",
+    }
     changes |= {"do_eval": "true", "per_device_train_batch_size": 8, "per_device_eval_batch_size": 8}
     run = translation(arguments(data, tmp_path / "out", **changes))
     traces, generations = [], []
