@@ -152,9 +152,7 @@ def writing_run(
     keras.utils.set_random_seed(arguments.seed)  # before the model is made: its dropout draws a seed then
     model = load_model(arguments, tokenizer, _model_class(arguments, tokenizer), **head_config(arguments, tokenizer))
     if isinstance(model, ForSeq2SeqLM):
-        model.backbone.target_of_labels(
-            np.zeros((1, 1), "int32")
-        )  # says what the config lacks
+        model.backbone.target_of_labels(np.zeros((1, 1), "int32"))  # says what the config lacks
     options = _generation_options(arguments, tokenizer, model)
     lengths = {"max_source_length": _source_length(arguments, model), "max_target_length": arguments.max_target_length}
     sources = {
