@@ -196,7 +196,7 @@ def _prefix(arguments, model: TaskModel, purpose: str | None) -> str:
     known = dict(getattr(model.config, "task_specific_params", None) or {})
     own = dict(known.get(purpose) or {})
     if arguments.source_prefix is None:
-        return own.get("prefix", "")
+        return own.get("prefix", getattr(model.config, "prefix", None)) or ""
     if purpose is not None:
         model.config.task_specific_params = {**known, purpose: {**own, "prefix": arguments.source_prefix}}
     return arguments.source_prefix
