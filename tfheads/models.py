@@ -10,6 +10,7 @@ import transformers
 
 from tfheads import losses
 from tfheads.adapters.lora import Adapted, LoraSettings
+from tfheads.checkpoints.attribute_walk import layers_by_path
 from tfheads.checkpoints.initialisation import initialise
 from tfheads.checkpoints.pretrained import Pretrained
 from tfheads.checks import after, within
@@ -18,6 +19,7 @@ from tfheads.generation.generate import Generates
 from tfheads.input_checks import check_inputs
 from tfheads.inputs import as_tensor
 from tfheads.layers.part import dtype_scope, weights_are_awaited, weights_follow
+from tfheads.layers.stack import Stack
 from tfheads.outputs import ModelOutput
 from tfheads.registry import named_class, task
 from tfheads.serving import Served
@@ -183,6 +185,23 @@ class TaskModel(Pretrained, Served, Adapted, TaskTrainer, keras.Model):
         criteria = self._criteria_of(labels)
         totals = tf.stack([criterion.total(output, labels) for criterion in criteria])
         return {"loss": losses.mean(totals, tf.stack([criterion.count(labels, inputs) for criterion in criteria]))}
+
+    def gradient_checkpointing_enable(self) -> None:
+        """Lets training keep of each block its input alone and compute the rest again: less memory, more time.
+
+        The results are the same. Call it before `fit`; `gradient_checkpointing_disable` takes it back.
+        """
+        self._rematerialise(True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Lets training keep all inner values again."""
+        self._rematerialise(False)
+
+    def _rematerialise(self, wanted: bool) -> None:
+        for _, layer in layers_by_path(self):
+            if isinstance(layer, Stack):
+                layer.rematerialises = wanted
+        self.train_function, self._compiled_steps = None, {}
 
     def prepare_tf_dataset(
         self, dataset, batch_size: int = 8, shuffle: bool = True, tokenizer=None, **options

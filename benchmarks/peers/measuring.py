@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--repeats", type=int, default=5)
     made.add_argument("--warm-up", type=int, default=2, help="repeats that are not counted, the first included")
     made.add_argument("--tiny", action="store_true", help="tiny shapes, to try the script")
+    made.add_argument("--gradient-checkpointing", action="store_true", help="tfheads only: less memory, more time")
     made.add_argument("--compiled", action="store_true", help="PyTorch only: torch.compile")
     made.add_argument("--on-request", action="store_true", help="one repeat for each line on standard input")
     return made

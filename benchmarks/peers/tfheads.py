@@ -26,6 +26,8 @@ def prepare(arguments):
     """One repeat of the task, and the number of parameters."""
     keras.utils.set_random_seed(0)
     model = build(arguments)
+    if arguments.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
     ids = tf.constant(measuring.token_ids(arguments, model.config.vocab_size))
     inputs = {"input_ids": ids, "attention_mask": tf.ones_like(ids)}
     target = {"decoder_input_ids": ids} if arguments.model in shapes.ENCODER_DECODERS else {}

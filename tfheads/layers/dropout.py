@@ -1,7 +1,37 @@
 """Dropout whose mask costs next to nothing."""
 
+from contextvars import ContextVar
+
 import keras
 import tensorflow as tf
+
+
+class Seeds:
+    """Scope in which dropout draws its seeds, when it is entered first, and takes the same ones each time after.
+
+    What is computed again for a gradient must have the masks that it had before.
+    """
+
+    def __init__(self):
+        self._drawn: list[tf.Tensor] = []
+        self._entered, self._next, self._token = 0, 0, None
+
+    def __enter__(self) -> "Seeds":
+        self._entered, self._next, self._token = self._entered + 1, 0, _seeds.set(self)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        _seeds.reset(self._token)
+
+    def next(self, draw) -> tf.Tensor:
+        """The next seed, drawn by `draw()` the first time."""
+        if self._entered == 1:
+            self._drawn.append(draw())
+        self._next += 1
+        return self._drawn[self._next - 1]
+
+
+_seeds: ContextVar[Seeds | None] = ContextVar("seeds", default=None)
 
 
 @keras.saving.register_keras_serializable("tfheads")
@@ -16,7 +46,9 @@ class Dropout(keras.layers.Dropout):
     def call(self, inputs, training=False):
         if not training or self.rate == 0:
             return inputs
-        kept = uniform_bits(tf.shape(inputs), self._seed()) >= tf.constant(int(self.rate * 2**32), tf.uint32)
+        seeds = _seeds.get()
+        seed = self._seed() if seeds is None else seeds.next(self._seed)
+        kept = uniform_bits(tf.shape(inputs), seed) >= tf.constant(int(self.rate * 2**32), tf.uint32)
         return tf.where(kept, inputs / tf.cast(1.0 - self.rate, inputs.dtype), tf.zeros_like(inputs))
 
     def _seed(self) -> tf.Tensor:

@@ -8,6 +8,7 @@ from keras import ops
 
 from tfheads.layers.dropout import Dropout
 from tfheads.layers.part import Part, part
+from tfheads.layers.rematerialisation import rematerialised
 from tfheads.layers.slots import write_slots
 
 
@@ -56,7 +57,12 @@ class Stack(Part):
         final_projection: a projection behind the norm, or None.
         causal: whether a token sees only itself and what came before.
         dropout: rate on the input and on the normed output.
+
+    Attributes:
+        rematerialises: whether training keeps of each block its input alone, and computes the rest again.
     """
+
+    rematerialises = False
 
     def __init__(
         self,
@@ -114,10 +120,11 @@ class Stack(Part):
         for index, block in enumerate(self.blocks):
             layers.append(hidden)
             cache = None if state is None else state.keys_and_values[index]
-            remembered = memory[index] if len(memory) else None
-            hidden, cache = block(
-                hidden, sight=sight, cross_sight=cross_sight, cache=cache, memory=remembered, training=training
-            )
+            given = {"sight": sight, "cross_sight": cross_sight, "memory": memory[index] if len(memory) else None}
+            if self.rematerialises and training:
+                hidden = rematerialised(block, hidden, given, training)
+            else:
+                hidden, cache = block(hidden, **given, cache=cache, training=training)
             caches.append(cache)
         if self.final_norm is not None:
             hidden = self.drop(self.final_norm(hidden), training=training)
