@@ -9,8 +9,37 @@ import tensorflow_text
 from tfheads.preprocessing import code_points, description
 from tfheads.preprocessing.aligned_text import Text, Tokens, Words
 
-WHITE_SPACE = r"[\x{9}-\x{D} \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}]*"
+SPACES = "".join(map(chr, (*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F)))
+SPACES += "\u205f\u3000"  # what the rust library holds to be white space
+WHITE_SPACE = f"[{SPACES}]*"
 NO_TOKEN = -1
+BYTE_LEVEL_SPACE = "\u0120"
+
+
+class Margins(tf.Module):
+    """How many characters of white space tokens begin and end with, a space of byte-level vocabularies included.
+
+    Args:
+        tokens: the token of each id; None for an id without one.
+    """
+
+    def __init__(self, tokens: list[str | None]):
+        super().__init__()
+        tokens, cut = [token or "" for token in tokens], SPACES + BYTE_LEVEL_SPACE
+        with tf.init_scope():
+            self.leading = tf.constant([len(token) - len(token.lstrip(cut)) for token in tokens], tf.int32)
+            self.trailing = tf.constant([len(token) - len(token.rstrip(cut)) for token in tokens], tf.int32)
+
+    def of_ids(self, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Of tokens as they stand in the vocabulary: how many at the beginning, how many at the end `[tokens]`."""
+        return tf.gather(self.leading, ids), tf.gather(self.trailing, ids)
+
+    def of_strings(self, strings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Of tokens as they stand in a text, which may have taken white space around them."""
+        lengths, cut = tf.strings.length(strings, "UTF8_CHAR"), f"[{SPACES}{BYTE_LEVEL_SPACE}]+"
+        rests = [tf.strings.regex_replace(strings, pattern, "") for pattern in ("^" + cut, cut + "$")]
+        leading, trailing = (lengths - tf.strings.length(rest, "UTF8_CHAR") for rest in rests)
+        return leading, trailing
 
 
 class Segments(NamedTuple):
@@ -47,7 +76,7 @@ class Segments(NamedTuple):
         lengths = tf.where(is_text, tf.cast(points.row_lengths(), tf.int32), spelled)
         starts = self.in_row(lengths)
         shifts = starts - tf.cast(points.row_starts(), tf.int32)
-        places = tf.range(tf.size(points.values)) + tf.gather(shifts, points.value_rowids())
+        places = tf.range(tf.size(points.values)) + tf.gather(shifts, code_points.row_numbers(points))
         segments = self._replace(starts=tf.where(is_text, 0, starts), ends=tf.where(is_text, 0, starts + lengths))
         return segments, Text(points, places)
 
@@ -70,7 +99,7 @@ class Segments(NamedTuple):
         places = tf.boolean_mask(text.places, tf.repeat(is_text, lengths))
         return self._replace(starts=starts, ends=ends), Text(self.text(), places)
 
-    def with_tokens(self, tokens: Tokens, words: Words) -> Tokens:
+    def with_tokens(self, tokens: Tokens, words: Words, margins: Margins | None) -> Tokens:
         """The tokens of each row: those of the text, whose words are given, and the added ones `[batch, (tokens)]`."""
         found = self.ids != NO_TOKEN
         splits = code_points.splits_from_lengths(tf.cast(found, tf.int64))
@@ -84,9 +113,15 @@ class Segments(NamedTuple):
         if tokens.words is None:
             return Tokens(ids)
         first_word = self.in_row(tf.where(found, 1, tf.cast(words.points.row_lengths(), tf.int32)))
-        numbers = tokens.words + tf.gather(first_word, tokens.ids.value_rowids())
+        numbers = tokens.words + tf.gather(first_word, code_points.row_numbers(tokens.ids))
         starts, ends = joined(tokens.starts, self.starts), joined(tokens.ends, self.ends)
-        return Tokens(ids, joined(numbers, first_word).values, starts.values, ends.values)
+        located = Tokens(ids, joined(numbers, first_word).values, starts.values, ends.values)
+        if margins is None:
+            return located
+        of_text = margins.of_ids(tokens.ids.values)
+        of_added = margins.of_strings(tf.where(found, self.strings, ""))
+        leading, trailing = (joined(*pair).values for pair in zip(of_text, of_added, strict=True))
+        return located._replace(leading=leading, trailing=trailing)
 
 
 class AddedTokens(tf.Module):

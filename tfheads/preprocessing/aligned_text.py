@@ -91,7 +91,7 @@ class Words(NamedTuple):
         lengths = utf8_lengths(inner.values)
         character = tf.repeat(tf.range(tf.size(lengths)), lengths)
         word_starts = tf.gather(code_points.splits_from_lengths(lengths), inner.row_splits[:-1])
-        begin = tf.gather(word_starts, ids.value_rowids())
+        begin = tf.gather(word_starts, code_points.row_numbers(ids))
         first = tf.gather(character, begin + tf.cast(starts.values, tf.int32))
         last = tf.gather(character, begin + tf.cast(limits.values, tf.int32) - 1)
         return self.tokens(ids, first, last)
@@ -107,8 +107,8 @@ class Words(NamedTuple):
         merged = self.points.with_values(ids).merge_dims(1, 2)
         if self.places is None:
             return Tokens(merged)
-        begin = tf.cast(tf.gather(self.points.row_splits[:-1], merged.value_rowids()), tf.int32)
-        words = tf.cast(ids.value_rowids(), tf.int32) - begin
+        begin = tf.cast(tf.gather(self.points.row_splits[:-1], code_points.row_numbers(merged)), tf.int32)
+        words = code_points.row_numbers(ids) - begin
         return Tokens(merged, words, tf.gather(self.places, first), tf.gather(self.places, last) + 1)
 
 
@@ -119,12 +119,16 @@ class Tokens(NamedTuple):
         ids: `[segments, (tokens)]`, int32.
         words: the number of each token's word in its segment `[tokens]`, int32.
         starts, ends: the place where each token starts and the one after its last `[tokens]`, int32.
+        leading, trailing: how many characters of white space each token begins and ends with `[tokens]`, int32; None
+            where offsets are not trimmed.
     """
 
     ids: tf.RaggedTensor
     words: tf.Tensor | None = None
     starts: tf.Tensor | None = None
     ends: tf.Tensor | None = None
+    leading: tf.Tensor | None = None
+    trailing: tf.Tensor | None = None
 
 
 def utf8_lengths(points: tf.Tensor) -> tf.Tensor:

@@ -47,6 +47,20 @@ def expand(lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return source, offset
 
 
+def runs(lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `expand`, but for lengths that differ much, in time and memory of their sum alone."""
+    splits = splits_from_lengths(lengths)
+    size = splits[-1]
+    begins = tf.scatter_nd(splits[1:, None], tf.ones_like(lengths), [size + 1])
+    source = tf.cumsum(begins[:size])
+    return source, tf.range(size) - tf.gather(splits, source)
+
+
+def row_numbers(text: tf.RaggedTensor) -> tf.Tensor:
+    """The number of the row of each value, int32; as `value_rowids`, whose time and memory the longest row decides."""
+    return runs(tf.cast(text.row_lengths(), tf.int32))[0]
+
+
 def probed() -> Iterator[int]:
     """The code points to ask for: all but the surrogates, of a uniform plane the first and the two non-characters."""
     single = (plane * PLANE + offset for plane in UNIFORM_PLANES for offset in (0, PLANE - 2, PLANE - 1))

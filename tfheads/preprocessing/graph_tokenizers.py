@@ -17,8 +17,9 @@ from tfheads.preprocessing import (
     pre_tokenizers,
     tokenizer_models,
 )
-from tfheads.preprocessing.added_tokens import NO_TOKEN, Segments
+from tfheads.preprocessing.added_tokens import NO_TOKEN, Margins, Segments
 from tfheads.preprocessing.aligned_text import Text, Tokens
+from tfheads.preprocessing.encoding import TRUNCATIONS, Encoding, Layout, Truncation, checked, windows
 
 
 def graph_tokenizer(tokenizer: transformers.PreTrainedTokenizerBase, check: bool = True) -> "GraphTokenizer":
@@ -68,12 +69,13 @@ class GraphTokenizer(tf.Module):
         self._added = _added_tokens(part["added_tokens"], part["normalizer"])
         self._pre_tokenizer = pre_tokenizers.build(part["pre_tokenizer"])
         self._model = tokenizer_models.build(part["model"], part["pre_tokenizer"])
-        self._template = post_processors.build(part["post_processor"])
+        self._post_processor = post_processors.build(part["post_processor"])
         vocabulary = backend.get_vocab(with_added_tokens=True)
         self.vocabulary_size = max(vocabulary.values(), default=-1) + 1
         tokens = [backend.id_to_token(i) for i in range(self.vocabulary_size)]
         special = {token["id"] for token in part["added_tokens"] if token["special"]}
         self._decoder = decoders.build(part["decoder"], tokens, special, _cleans_up(tokenizer, part))
+        self._margins = Margins(tokens) if self._post_processor.trims else None
         with tf.init_scope():
             self.id_to_token = tf.constant([token or "" for token in tokens])
         self.pad_token_id = tokenizer.pad_token_id
@@ -96,20 +98,43 @@ class GraphTokenizer(tf.Module):
         Raises:
             ValueError: when `max_length` leaves no room for the added tokens or `strings` is not a list of texts.
         """
-        strings = tf.convert_to_tensor(strings, tf.string)
-        if strings.shape.rank != 1:
-            raise ValueError(f"Argument `strings` must have the shape [batch], got {strings.shape}.")
-        ids = self._tokens(strings, with_places=False).ids
-        template = self._template if add_special_tokens else post_processors.Template()
-        if max_length is not None:
-            room = max_length - len(template.before) - len(template.after)
-            if room < 0:
-                raise ValueError(
-                    f"Argument `max_length` must leave room for the {max_length - room} tokens that are added to "
-                    f"each text, got {max_length}."
-                )
-            ids = _truncate(ids, room, self.truncation_side)
-        return template(ids)
+        texts = [_texts("strings", strings)]
+        return self._layout(texts, max_length, "longest_first", None, add_special_tokens, with_places=False).ids()
+
+    @tf.autograph.experimental.do_not_convert
+    def encode(
+        self,
+        text: tf.Tensor | Sequence[str],
+        pair: tf.Tensor | Sequence[str] | None = None,
+        max_length: int | None = None,
+        truncation: str = "longest_first",
+        stride: int | None = None,
+        add_special_tokens: bool = True,
+    ) -> Encoding:
+        """Rows of tokens with their places in the texts, as the tokenizer itself gives them.
+
+        Args:
+            text: texts in UTF-8 `[batch]`; bytes that are not UTF-8 count as U+FFFD.
+            pair: a second text for each `[batch]`, such as the contexts of questions.
+            max_length: no row has more tokens than this, added ones included; None for no limit.
+            truncation: what is cut to `max_length`: "longest_first" the longer one or both, "only_first" the text,
+                "only_second" the pair, "do_not_truncate" nothing.
+            stride: None for one row of each text. A number gives a text that is cut as many rows as it needs, one after
+                the other; neighbouring ones share so many tokens.
+            add_special_tokens: whether to add what the tokenizer adds around texts.
+
+        Returns:
+            See `Encoding`. What the rust library says of windows without a post-processor it says here of all: which
+            sequence each token is of.
+
+        Raises:
+            ValueError: a bad argument, or a `max_length` that leaves no room.
+            tf.errors.InvalidArgumentError: texts and pairs differ in number, or a row leaves no room: for a token of
+                what alone is truncated, or for more tokens than `stride`.
+        """
+        texts = [_texts("text", text)] + ([] if pair is None else [_texts("pair", pair)])
+        layout = self._layout(texts, max_length, truncation, stride, add_special_tokens, with_places=True)
+        return layout.encoding(self._post_processor.trims)
 
     @tf.autograph.experimental.do_not_convert
     def pad(
@@ -171,6 +196,22 @@ class GraphTokenizer(tf.Module):
             ids = tf.RaggedTensor.from_tensor(ids)
         return self._decoder(tf.cast(ids, tf.int32), skip_special_tokens)
 
+    def _layout(
+        self, texts: list[tf.Tensor], max_length, truncation: str, stride, add_special_tokens: bool, with_places: bool
+    ) -> Layout:
+        """What stands where in the rows of texts, and of their pairs if there are two."""
+        template = self._post_processor.template(len(texts) == 2, add_special_tokens)
+        cut = _truncation(template.added, len(texts), max_length, truncation, stride, self.truncation_side)
+        batch = tf.size(texts[0])
+        if len(texts) == 2:
+            message = "Arguments `text` and `pair` must have the same number of texts."
+            with checked(tf.size(texts[1]) == batch, message):
+                texts = [tf.concat(texts, 0)]
+        tokens = self._tokens(texts[0], with_places)
+        lengths = tf.cast(tokens.ids.row_lengths(), tf.int32)
+        rows, slices = windows([lengths[:batch], lengths[batch:]][: len(template.order)], cut, template.order)
+        return Layout(template, tokens, batch, rows, slices)
+
     def _tokens(self, strings: tf.Tensor, with_places: bool) -> Tokens:
         """The tokens of texts without what is added around them `[batch, (tokens)]`."""
         rows = tf.size(strings, tf.int64)
@@ -187,7 +228,7 @@ class GraphTokenizer(tf.Module):
                 strings = tf.where(segments.ids == NO_TOKEN, code_points.encode(text.points), segments.strings)
                 segments, text = normalized(segments._replace(strings=strings)).located_in(text)
         words = self._pre_tokenizer(text)
-        return segments.with_tokens(self._model(words), words)
+        return segments.with_tokens(self._model(words), words, self._margins)
 
 
 def _added_tokens(tokens: list[dict], normalizer: dict | None):
@@ -209,7 +250,37 @@ def _cleans_up(tokenizer: transformers.PreTrainedTokenizerBase, part: dict) -> b
     return bool(tokenizer.clean_up_tokenization_spaces) and (part["model"]["type"] != "BPE" or forced)
 
 
-def _truncate(ids: tf.RaggedTensor, length: int, side: str) -> tf.RaggedTensor:
-    if side == "right":
-        return ids[:, :length]
-    return ids[:, -length:] if length else ids[:, :0]
+def _texts(name: str, texts) -> tf.Tensor:
+    texts = tf.convert_to_tensor(texts, tf.string)
+    if texts.shape.rank != 1:
+        raise ValueError(f"Argument `{name}` must have the shape [batch], got {texts.shape}.")
+    return texts
+
+
+def _truncation(added: int, sequences: int, max_length, strategy: str, stride, side: str) -> Truncation:
+    """The truncation that arguments ask for.
+
+    Raises:
+        ValueError: when they cannot be met.
+    """
+    if strategy not in TRUNCATIONS:
+        raise ValueError(f"Argument `truncation` must be one of {', '.join(TRUNCATIONS)}, got {strategy!r}.")
+    if strategy == "only_second" and sequences == 1:
+        raise ValueError("Argument `truncation` must not be 'only_second' without argument `pair`.")
+    for name, value, least in (("max_length", max_length, 1), ("stride", stride, 0)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise ValueError(f"Argument `{name}` must be a whole number from {least} or None, got {value!r}.")
+    if max_length is None or strategy == "do_not_truncate":
+        return Truncation()
+    room = max_length - added
+    if room < 0:
+        raise ValueError(
+            f"Argument `max_length` must leave room for the {added} tokens that are added to each text, "
+            f"got {max_length}."
+        )
+    if stride is not None and stride >= room:
+        raise ValueError(
+            f"Argument `stride` must be less than the {room} tokens that `max_length` leaves for the texts of a row, "
+            f"got {stride}."
+        )
+    return Truncation(room, strategy, stride, side)

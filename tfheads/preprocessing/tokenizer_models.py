@@ -188,8 +188,9 @@ class WordPiece(tf.Module):
         if words.places is None:
             return words.tokens(self.pieces.tokenize(strings))
         ids, starts, limits = self.pieces.tokenize_with_offsets(strings)
-        whole = tf.gather(tf.strings.length(code_points.encode(inner)), ids.value_rowids())
-        limits = tf.where(tf.gather(too_long, ids.value_rowids()), tf.cast(whole, limits.dtype), limits.values)
+        word = code_points.row_numbers(ids)
+        whole = tf.gather(tf.strings.length(code_points.encode(inner)), word)
+        limits = tf.where(tf.gather(too_long, word), tf.cast(whole, limits.dtype), limits.values)
         return words.tokens_at_bytes(ids, starts, starts.with_values(limits))
 
 
