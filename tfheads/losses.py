@@ -346,8 +346,10 @@ class LossMean(keras.metrics.Metric):
     def __init__(self, num_criteria: int = 1, name: str = "loss", **kwargs):
         super().__init__(name=name, dtype="float32", **kwargs)
         self.num_criteria = num_criteria
-        self.total = self.add_variable((num_criteria,), initializer="zeros", name="total")
-        self.count = self.add_variable((num_criteria,), initializer="zeros", name="count")
+        # Every replica adds what was summed over all, so any of them is the whole and reading needs no communication.
+        options = {"initializer": "zeros", "aggregation": "only_first_replica"}
+        self.total = self.add_variable((num_criteria,), name="total", **options)
+        self.count = self.add_variable((num_criteria,), name="count", **options)
 
     def update_state(self, totals, counts):
         """Adds the totals and counts of one batch, vectors with an entry for each criterion."""

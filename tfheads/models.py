@@ -15,6 +15,7 @@ from tfheads.checkpoints.initialisation import initialise
 from tfheads.checkpoints.pretrained import Pretrained
 from tfheads.checks import after, within
 from tfheads.configs import config_from_dict, config_to_dict, with_overrides
+from tfheads.distribute.agreement import require_agreement
 from tfheads.generation.generate import Generates
 from tfheads.input_checks import check_inputs
 from tfheads.inputs import as_tensor
@@ -50,6 +51,7 @@ class TaskModel(Pretrained, Served, Adapted, TaskTrainer, keras.Model):
 
     def __init__(self, config: transformers.PreTrainedConfig, dtype=None, seed: int | None = None, **kwargs):
         self._check_family(config)
+        require_agreement("config", config.to_dict())
         with dtype_scope(dtype), weights_follow():
             super().__init__(**kwargs)
             self.config = config

@@ -12,8 +12,12 @@ import tensorflow as tf
 from keras.src.backend import set_keras_mask
 from keras.src.utils.tracking import no_automatic_dependency_tracking
 
-from tfheads import distribute, losses
+from tfheads import losses
 from tfheads.checks import after, plain_errors
+from tfheads.distribute.agreement import worker_errors
+from tfheads.distribute.keras_replacements import prepare_optimizer
+from tfheads.distribute.loops import ReplicaLoops, data_for_replicas
+from tfheads.distribute.replicas import sum_over_replicas
 from tfheads.inputs import as_arrays, as_tensor
 from tfheads.outputs import ModelOutput
 
@@ -29,13 +33,16 @@ def keras_loop(name: str) -> Callable:
         if isinstance(options.get("validation_data"), tuple):
             options["validation_data"] = tuple(as_arrays(one) for one in options["validation_data"])
         options = {key: as_arrays(value) if key == "y" else value for key, value in options.items()}
-        with plain_errors():
-            return original(self, as_arrays(x), *(as_arrays(argument) for argument in arguments), **options)
+        arguments = (as_arrays(x), *(as_arrays(argument) for argument in arguments))
+        if not name.endswith("_on_batch") and self.distribute_strategy.num_replicas_in_sync > 1:
+            arguments, options = (), data_for_replicas(self.distribute_strategy, original, arguments, options)
+        with plain_errors(), worker_errors(self.distribute_strategy):
+            return original(self, *arguments, **options)
 
     return loop
 
 
-class TaskTrainer:
+class TaskTrainer(ReplicaLoops):
     """Mixin of `TaskModel`: compile, and the steps that Keras' loops run."""
 
     compiled_by_xla = False
@@ -103,7 +110,8 @@ class TaskTrainer:
         if self.has_own_loss:
             self._loss_tracker = losses.LossMean(len(self.criteria))
         self._compiled_steps = {}
-        distribute.let_the_step_reduce(self.optimizer)
+        if self.optimizer is not None:
+            prepare_optimizer(self.optimizer, self.distribute_strategy)
 
     def get_compile_config(self) -> dict | None:
         config = super().get_compile_config()
@@ -122,14 +130,14 @@ class TaskTrainer:
         """One update: compiled gradients of each part of the batch, one sum over replicas, clip, update."""
         inputs, labels, sample_weight = self.unpack(data)
         parts = _divided((inputs, labels, sample_weight), self.gradient_accumulation_steps)
-        counts = distribute.sum_over_replicas(self._counts(inputs, labels, sample_weight))
+        counts = sum_over_replicas(self._counts(inputs, labels, sample_weight))
         totals, gradients, outputs = None, None, []
         for part in parts:
             output, total, gradient = self._compiled("train", self._forward_backward)(*part, counts)
             outputs.append(output)
             totals = total if totals is None else totals + total
             gradients = gradient if gradients is None else [a + b for a, b in zip(gradients, gradient, strict=True)]
-        totals, *gradients = distribute.sum_over_replicas([totals, *gradients])
+        totals, *gradients = sum_over_replicas([totals, *gradients])
         self.optimizer.apply(gradients, self.trainable_variables)
         self._track(totals, counts)
         outputs = {name: tf.concat([output[name] for output in outputs], 0) for name in outputs[0]}
@@ -140,7 +148,7 @@ class TaskTrainer:
         inputs, labels, sample_weight = self.unpack(data)
         output, totals = self._compiled("test", self._forward_loss)(inputs, labels, sample_weight)
         counts = self._counts(inputs, labels, sample_weight)
-        self._track(*distribute.sum_over_replicas([totals, counts]))
+        self._track(*sum_over_replicas([totals, counts]))
         return self._update_metrics(labels, output, sample_weight)
 
     def predict_step(self, data):
@@ -248,7 +256,9 @@ class TaskTrainer:
                 set_keras_mask(predicted[name], real)  # Keras' losses are means over what the mask leaves
                 sample_weight = None if sample_weight is None else _like(sample_weight, real)
         loss = self.compute_loss(inputs, _alone(targets), _alone(predicted), sample_weight, training=training)
-        return tf.cast(loss, "float32")[None] * self._counts(inputs, labels, sample_weight)
+        # Keras divides by the number of replicas, since it sums the means of each.
+        loss = tf.cast(loss, "float32")[None] * tf.distribute.get_strategy().num_replicas_in_sync
+        return loss * self._counts(inputs, labels, sample_weight)
 
     def _counts(self, inputs, labels, sample_weight):
         """How many labels the totals are over, a float32 vector with an entry for each criterion."""
@@ -286,7 +296,8 @@ class TaskTrainer:
         with self.distribute_strategy.scope():
             if self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
-            if self.has_own_loss and self._compile_metrics is not None and not self._compile_metrics.built:
+            needs_them = self.has_own_loss or self.distribute_strategy.num_replicas_in_sync > 1
+            if needs_them and self.criteria and self._compile_metrics is not None and not self._compile_metrics.built:
                 examples = {criterion.labels: criterion.example() for criterion in self.criteria}
                 targets = {name: target for name, (target, _) in examples.items()}
                 predicted = {name: logits for name, (_, logits) in examples.items()}

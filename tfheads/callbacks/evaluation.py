@@ -43,7 +43,7 @@ class EvaluationCallback(keras.callbacks.Callback):
         self.results: list[dict] = []
 
     def on_train_begin(self, logs=None):
-        self._evaluated_at = int(self.model.optimizer.iterations)
+        self._evaluated_at = int(self.model.optimizer.iterations.numpy())
         self._is_due = self.on_start and self._evaluated_at == 0
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -54,14 +54,14 @@ class EvaluationCallback(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self.eval_steps is None:
             return
-        step = int(self.model.optimizer.iterations)
+        step = int(self.model.optimizer.iterations.numpy())
         if step // self.eval_steps > self._evaluated_at // self.eval_steps:
             self._evaluated_at = step
             self._evaluate(step, self.trackers)
 
     def on_epoch_end(self, epoch, logs=None):
         if self.eval_steps is None:
-            found = self._evaluate(int(self.model.optimizer.iterations), ())  # trackers read the epoch's logs
+            found = self._evaluate(int(self.model.optimizer.iterations.numpy()), ())  # trackers read the epoch's logs
             if logs is not None:
                 logs.update({name: value for name, value in found.items() if name != "step"})
 

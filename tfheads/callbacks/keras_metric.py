@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from tfheads.callbacks.chief import is_chief
+
 PADDING = -100  # fills predictions and labels of batches that are narrower than others
 
 
@@ -65,7 +67,7 @@ class KerasMetricCallback(keras.callbacks.Callback):
 
     def _predictions_and_labels(self) -> tuple:
         predictions, labels = [], []
-        for batch in tqdm(self.eval_dataset, desc="Metrics", delay=3, leave=False):
+        for batch in tqdm(self.eval_dataset, desc="Metrics", delay=3, leave=False, disable=not is_chief(self.model)):
             inputs, apart = (batch[0], batch[1]) if isinstance(batch, tuple) else (batch, None)
             predictions.append(self._predict(inputs))
             labels.append(

@@ -162,7 +162,7 @@ class ProgressLog(keras.callbacks.Callback):
         return np.array([tracker.total.numpy(), tracker.count.numpy()], "float64")
 
     def _iterations(self) -> int:
-        return int(self.model.optimizer.iterations)
+        return int(self.model.optimizer.iterations.numpy())
 
     def _samples(self) -> list[tuple[str, str]]:
         """Each prompt and what the model makes of it."""

@@ -128,7 +128,7 @@ class PushToHubCallback(keras.callbacks.Callback):
         self.uploads.wait()
 
     def _iterations(self) -> int:
-        return int(self.model.optimizer.iterations)
+        return int(self.model.optimizer.iterations.numpy())
 
     def _save(self, message: str) -> None:
         if not is_chief(self.model):

@@ -30,6 +30,7 @@ import tensorflow as tf
 
 from tfheads.callbacks.chief import is_chief
 from tfheads.checkpoints.safetensors_files import SafetensorsFiles, TensorSource, write_safetensors
+from tfheads.distribute import barrier, require_agreement
 
 logger = logging.getLogger("tfheads")
 
@@ -193,6 +194,7 @@ class TrainingState(keras.callbacks.Callback):
         state = latest(self.directory) if checkpoint is None else SavedState.open(checkpoint)
         if state is None:
             return Position()
+        require_agreement("the state to go on from", vars(state.position), model.distribute_strategy)
         model._symbolic_build()
         variables = _variables(model, with_metrics=False)
         with state.tensors() as tensors:
@@ -230,7 +232,7 @@ class TrainingState(keras.callbacks.Callback):
         if (
             self.save_strategy == "steps" and due and not at_the_end
         ):  # the end of an epoch is saved after its evaluation
-            self.save()
+            self._save_together()
 
     def on_epoch_end(self, epoch, logs=None):
         numbers = {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
@@ -241,7 +243,12 @@ class TrainingState(keras.callbacks.Callback):
             self.history.append({"epoch": epoch, **numbers})
             self.position = Position(epoch + 1, 0, self.position.global_step)
         if self.save_strategy != "no":
-            self.save()
+            self._save_together()
+
+    def _save_together(self) -> None:
+        """Saves; no worker runs ahead of the chief."""
+        self.save()
+        barrier(self.model.distribute_strategy)
 
     def save(self) -> None:
         """Writes the state as it is now, unless the loss is no number any more: nobody wants to go on from there."""
@@ -408,7 +415,8 @@ def _metric_variables(model) -> list:
     for variable in (variable for metric in model.metrics for variable in metric.variables):
         parts = getattr(variable.value, "values", None)
         on_read = getattr(variable.value, "synchronization", None) == tf.VariableSynchronization.ON_READ
-        found += parts if parts and on_read else [variable]
+        is_sum = getattr(variable.value, "aggregation", None) == tf.VariableAggregation.SUM
+        found += parts if parts and on_read and is_sum else [variable]
     return found
 
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfheads.checkpoints.attribute_walk import layers_by_path
+from tfheads.distribute.agreement import of_chief
 
 
 def initialise(model: keras.Model, seed: int | None = None, only: Collection[keras.Variable] | None = None) -> None:
@@ -20,7 +21,7 @@ def initialise(model: keras.Model, seed: int | None = None, only: Collection[ker
         seed: None draws one from the seed that `keras.utils.set_random_seed` sets.
         only: the variables to draw; None for all.
     """
-    seed = random.randint(0, 2**31) if seed is None else seed
+    seed = of_chief(random.randint(0, 2**31 - 1)) if seed is None else seed
     wanted = None if only is None else {id(variable) for variable in only}
     for path, layer in layers_by_path(model):
         variable = _drawn(layer)

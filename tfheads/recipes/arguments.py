@@ -4,9 +4,16 @@ import dataclasses
 import difflib
 from typing import Literal
 
+import tensorflow as tf
+
+from tfheads.distribute.strategies import STRATEGIES
 from tfheads.metrics.classification import MEASURES
 from tfheads.metrics.glue import TASKS
 from tfheads.recipes.command_line import argument
+
+
+def _replicas() -> int:
+    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -118,6 +125,9 @@ class TrainingArguments:
     seed: int = argument(42, "of new weights, dropout, masks and the order of the data", at_least=0)
     data_seed: int | None = argument(None, "of masks and the order of the data; default: seed", at_least=0)
 
+    strategy: Literal[STRATEGIES] = argument("auto", "strategy of tf.distribute; auto: by the environment")
+    num_replicas: int | None = argument(None, "devices of each process to use; default: all", at_least=1)
+    tpu_name: str | None = argument(None, "name of the TPU of the strategy tpu; default: TPU_NAME")
     per_device_train_batch_size: int = argument(8, "rows of a batch on each device", at_least=1)
     per_device_eval_batch_size: int = argument(8, "rows of an evaluation batch on each device", at_least=1)
     gradient_accumulation_steps: int = argument(1, "batches of per_device_train_batch_size for one update", at_least=1)
@@ -198,8 +208,13 @@ class TrainingArguments:
 
     @property
     def rows_per_step(self) -> int:
-        """Rows of one update."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+        """Rows of one update, on all replicas of the current strategy."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * _replicas()
+
+    @property
+    def rows_per_evaluation_step(self) -> int:
+        """Rows of a batch to evaluate on, on all replicas of the current strategy."""
+        return self.per_device_eval_batch_size * _replicas()
 
     @property
     def order_seed(self) -> int:

@@ -9,6 +9,7 @@ import keras
 from tfheads.callbacks.evaluation import EvaluationCallback
 from tfheads.checkpoints.loading import load
 from tfheads.checkpoints.tensor_files import open_tensors
+from tfheads.distribute import barrier, is_chief
 
 DIRECTORY, RECORD = "checkpoint-best", "evaluation.json"
 
@@ -49,7 +50,8 @@ class BestModel(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._seen = len(self.evaluation.results)
         record = self.record
-        if record is not None and record["step"] > int(self.model.optimizer.iterations):
+        barrier()
+        if record is not None and record["step"] > int(self.model.optimizer.iterations.numpy()) and is_chief():
             (self.path / RECORD).unlink()  # of a run that was started anew, or goes on from before
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -63,12 +65,14 @@ class BestModel(keras.callbacks.Callback):
 
     def load(self, model) -> None:
         """Gives the model the best weights; says which."""
+        barrier()  # the chief has saved them
         record = self.record
         if record is None:
             return
         with open_tensors(self.path) as tensors:
             load(model, tensors)
-        print(f"The best model is of step {record['step']}: {self.measure} {record['value']:.4f}")
+        if is_chief():
+            print(f"The best model is of step {record['step']}: {self.measure} {record['value']:.4f}")
 
     def _look(self) -> None:
         while self._seen < len(self.evaluation.results):
@@ -80,6 +84,8 @@ class BestModel(keras.callbacks.Callback):
         if name not in found:
             known = ", ".join(key.removeprefix("val_") for key in found if key != "step")
             raise KeyError(f"metric_for_best_model must be one of {known}, got {self.measure!r}")
+        if not is_chief():
+            return
         record = self.record
         if record is None or self.sign * found[name] > self.sign * record["value"]:
             self.model.save_pretrained(self.path)

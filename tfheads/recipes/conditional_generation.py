@@ -7,6 +7,7 @@ import numpy as np
 
 from tfheads.data.source_target import source_target_columns, source_target_texts
 from tfheads.recipes.command_line import argument
+from tfheads.recipes.devices import run_on_devices
 from tfheads.recipes.fine_tuning import TEST, labelled_splits, load_padding_tokenizer
 from tfheads.recipes.training import TrainingRun, check_output_dir
 from tfheads.recipes.writing import WritingArguments, writing_run
@@ -31,7 +32,7 @@ class ConditionalGenerationArguments(SourceTargetArguments, WritingArguments):
 
 def run_conditional_generation(arguments: ConditionalGenerationArguments) -> dict[str, float]:
     """Trains, evaluates and predicts; returns what all_results.json holds."""
-    return conditional_generation(arguments).run()
+    return run_on_devices(conditional_generation, arguments)
 
 
 def conditional_generation(arguments: ConditionalGenerationArguments) -> TrainingRun:

@@ -5,6 +5,7 @@ import dataclasses
 from tfheads.heads.documents import WINDOW_POOLINGS
 from tfheads.recipes.arguments import TextClassificationArguments
 from tfheads.recipes.command_line import argument
+from tfheads.recipes.devices import run_on_devices
 from tfheads.recipes.text_classification import text_classification
 from tfheads.recipes.training import TrainingRun
 from tfheads.tasks.document_classification import ForDocumentClassification
@@ -40,7 +41,7 @@ class DocumentClassificationArguments(WindowArguments, TextClassificationArgumen
 
 def run_document_classification(arguments: DocumentClassificationArguments) -> dict[str, float]:
     """Trains, evaluates and predicts; returns what all_results.json holds."""
-    return document_classification(arguments).run()
+    return run_on_devices(document_classification, arguments)
 
 
 def document_classification(arguments: DocumentClassificationArguments) -> TrainingRun:

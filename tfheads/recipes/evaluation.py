@@ -7,6 +7,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfheads.data.pipeline import BatchSource
+from tfheads.distribute import is_chief
 
 Outputs = Mapping[str, np.ndarray]
 PADDING = -100  # fills rows of outputs that are shorter than others
@@ -87,7 +88,7 @@ def predict(
     """
     found, totals = {name: [] for name in names}, []
     batches = source.batches(batch_size, shuffle=False, drop_remainder=False)
-    for batch in tqdm(batches, desc="Evaluation", delay=3, leave=False):
+    for batch in tqdm(batches, desc="Evaluation", delay=3, leave=False, disable=not is_chief(model)):
         inputs, labels = model.without_labels(batch)
         output = model.predict_on_batch(inputs)
         for name in names:

@@ -15,6 +15,7 @@ from tfheads.data.labelled_text import bucket_lengths
 from tfheads.data.pipeline import BatchSource
 from tfheads.data.sources import load_splits
 from tfheads.data.tokenizing import resolve_block_size
+from tfheads.distribute import is_chief
 from tfheads.models import TaskModel
 from tfheads.recipes.arguments import FineTuningArguments
 from tfheads.recipes.models import download_options, load_tokenizer
@@ -191,8 +192,10 @@ def fine_tuning_run(
 
 
 def write_predictions(directory: "str | os.PathLike", name: str, lines: list[str]) -> Path:
-    """Writes `<name>` into the directory of the run, one line for each row, and says so."""
+    """Writes `<name>` into the directory of the run, one line for each row, and says so; only the chief does."""
     path = Path(directory, name)
+    if not is_chief():
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     print(f"The predictions are in {path}")

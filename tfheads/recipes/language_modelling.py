@@ -15,6 +15,7 @@ from tfheads.recipes.arguments import (
     MaskedLanguageModellingArguments,
     TrainingArguments,
 )
+from tfheads.recipes.devices import run_on_devices
 from tfheads.recipes.evaluation import LossEvaluation
 from tfheads.recipes.models import load_model, load_tokenizer
 from tfheads.recipes.training import TrainingRun, check_output_dir, training_batches, updates_per_epoch
@@ -24,12 +25,12 @@ Source = BatchSource | StreamedBlocks
 
 def run_causal_language_modelling(arguments: CausalLanguageModellingArguments) -> dict[str, float]:
     """Trains and evaluates a model that predicts the next token; returns what all_results.json holds."""
-    return causal_language_modelling(arguments).run()
+    return run_on_devices(causal_language_modelling, arguments)
 
 
 def run_masked_language_modelling(arguments: MaskedLanguageModellingArguments) -> dict[str, float]:
     """Trains and evaluates a model that fills masked tokens; returns what all_results.json holds."""
-    return masked_language_modelling(arguments).run()
+    return run_on_devices(masked_language_modelling, arguments)
 
 
 def causal_language_modelling(arguments: CausalLanguageModellingArguments) -> TrainingRun:
@@ -182,6 +183,6 @@ def _first(texts, limit: int | None):
 
 
 def _evaluation(arguments, source: Source, masking) -> LossEvaluation:
-    size = arguments.per_device_eval_batch_size
+    size = arguments.rows_per_evaluation_step
     batches = source.batches(size, shuffle=False, drop_remainder=False, masking=masking)
     return LossEvaluation(batches, getattr(source, "rows", 0))

@@ -9,6 +9,7 @@ from tfheads.data.choices import choice_columns, choice_rows
 from tfheads.models import ForMultipleChoice, TaskModel
 from tfheads.recipes.arguments import FineTuningArguments
 from tfheads.recipes.command_line import argument
+from tfheads.recipes.devices import run_on_devices
 from tfheads.recipes.evaluation import TaskEvaluation, predict
 from tfheads.recipes.fine_tuning import (
     TEST,
@@ -48,7 +49,7 @@ class MultipleChoiceArguments(ChoiceArguments, FineTuningArguments):
 
 def run_multiple_choice(arguments: MultipleChoiceArguments) -> dict[str, float]:
     """Trains, evaluates and predicts; returns what all_results.json holds."""
-    return multiple_choice(arguments).run()
+    return run_on_devices(multiple_choice, arguments)
 
 
 def multiple_choice(arguments: MultipleChoiceArguments) -> TrainingRun:
@@ -97,7 +98,7 @@ def _evaluation(arguments, sources: dict) -> TaskEvaluation | None:
     def measures(outputs):
         return {"accuracy": float(np.mean(outputs["logits"].argmax(-1) == source.labels.numpy()))}
 
-    return TaskEvaluation(source, arguments.per_device_eval_batch_size, measures)
+    return TaskEvaluation(source, arguments.rows_per_evaluation_step, measures)
 
 
 def _prediction(arguments, sources: dict):
@@ -105,7 +106,7 @@ def _prediction(arguments, sources: dict):
         return None
 
     def write(model: TaskModel) -> None:
-        outputs, _ = predict(model, sources[TEST], arguments.per_device_eval_batch_size)
+        outputs, _ = predict(model, sources[TEST], arguments.rows_per_evaluation_step)
         lines = [f"{row}\t{choice}" for row, choice in enumerate(outputs["logits"].argmax(-1))]
         write_predictions(arguments.output_dir, "predict_results.txt", ["index\tprediction", *lines])
 

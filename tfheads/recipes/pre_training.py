@@ -13,6 +13,7 @@ from tfheads.data.tokenizing import resolve_block_size
 from tfheads.models import ForPreTraining, TaskModel
 from tfheads.recipes.arguments import CorpusArguments, ModelArguments, TrainingArguments
 from tfheads.recipes.command_line import argument
+from tfheads.recipes.devices import run_on_devices
 from tfheads.recipes.language_modelling import corpus, corpus_run
 from tfheads.recipes.models import load_model, load_tokenizer
 from tfheads.recipes.training import TrainingRun, check_output_dir
@@ -72,7 +73,7 @@ class PreTrainingEvaluation:
 
 def run_pre_training(arguments: PreTrainingArguments) -> dict[str, float]:
     """Trains and evaluates; returns what all_results.json holds."""
-    return pre_training(arguments).run()
+    return run_on_devices(pre_training, arguments)
 
 
 def pre_training(arguments: PreTrainingArguments) -> TrainingRun:
@@ -100,7 +101,7 @@ def pre_training(arguments: PreTrainingArguments) -> TrainingRun:
 
 
 def _evaluation(arguments, source: PaddedRows, masking: TokenMasking) -> PreTrainingEvaluation:
-    return PreTrainingEvaluation(source, arguments.per_device_eval_batch_size, masking)
+    return PreTrainingEvaluation(source, arguments.rows_per_evaluation_step, masking)
 
 
 def _check_labels(model: TaskModel) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 from tfheads.data.question_answering import answers_from_logits, evaluation_features, training_features
 from tfheads.data.sources import file_kind
 from tfheads.data.squad_files import read_squad
+from tfheads.distribute import is_chief
 from tfheads.metrics.question_answering import squad_measures, squad_v2_measures
 from tfheads.models import ForQuestionAnswering, TaskModel
 from tfheads.recipes.arguments import QuestionAnsweringArguments
+from tfheads.recipes.devices import run_on_devices
 from tfheads.recipes.evaluation import TaskEvaluation, predict
 from tfheads.recipes.fine_tuning import (
     TEST,
@@ -35,7 +37,7 @@ OUTPUTS = ("start_logits", "end_logits")
 
 def run_question_answering(arguments: QuestionAnsweringArguments) -> dict[str, float]:
     """Trains, evaluates and predicts; returns what all_results.json holds."""
-    return question_answering(arguments).run()
+    return run_on_devices(question_answering, arguments)
 
 
 def question_answering(arguments: QuestionAnsweringArguments) -> TrainingRun:
@@ -109,6 +111,8 @@ def _answers(arguments, split: str, splits: Mapping, rows: Mapping, outputs: Map
     if arguments.version_2_with_negative:
         files["null_odds"] = found.null_odds
     directory = Path(arguments.output_dir)
+    if not is_chief():
+        return found
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         text = json.dumps(content, indent=2, ensure_ascii=False)
@@ -125,7 +129,7 @@ def _evaluation(arguments, sources: Mapping, splits: Mapping, rows: Mapping) -> 
     def measures(outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         return measured(_answers(arguments, VALIDATION, splits, rows, outputs).texts, right)
 
-    return TaskEvaluation(sources[VALIDATION], arguments.per_device_eval_batch_size, measures, OUTPUTS)
+    return TaskEvaluation(sources[VALIDATION], arguments.rows_per_evaluation_step, measures, OUTPUTS)
 
 
 def _prediction(arguments, sources: Mapping, splits: Mapping, rows: Mapping):
@@ -133,8 +137,9 @@ def _prediction(arguments, sources: Mapping, splits: Mapping, rows: Mapping):
         return None
 
     def write(model: TaskModel) -> None:
-        outputs, _ = predict(model, sources[TEST], arguments.per_device_eval_batch_size, OUTPUTS)
+        outputs, _ = predict(model, sources[TEST], arguments.rows_per_evaluation_step, OUTPUTS)
         _answers(arguments, TEST, splits, rows, outputs)
-        print(f"The predictions are in {Path(arguments.output_dir, 'predict_predictions.json')}")
+        if is_chief():
+            print(f"The predictions are in {Path(arguments.output_dir, 'predict_predictions.json')}")
 
     return write

@@ -8,6 +8,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tfheads.distribute import is_chief
+
 LOG, STATE, ALL_RESULTS = "log_history.jsonl", "trainer_state.json", "all_results.json"
 
 
@@ -15,7 +17,8 @@ class RunLog(keras.callbacks.Callback):
     """Callback that keeps the log of a run, as in the `log_history` of Hugging Face's trainer_state.json.
 
     An entry is appended to `log_history.jsonl` every `logging_steps` updates, with the mean loss over the labels since
-    the entry before, and after every evaluation. A run that goes on keeps the entries up to where it goes on.
+    the entry before, and after every evaluation. A run that goes on keeps the entries up to where it goes on. Only the
+    chief of several workers writes.
 
     Args:
         directory: where the file is.
@@ -38,6 +41,8 @@ class RunLog(keras.callbacks.Callback):
         self._step = step
         lines = self.path.read_text(encoding="utf-8").splitlines() if step and self.path.is_file() else []
         self.entries = [entry for entry in map(_entry, lines) if entry is not None and entry["step"] <= step]
+        if not is_chief():
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries), encoding="utf-8")
 
@@ -47,8 +52,9 @@ class RunLog(keras.callbacks.Callback):
         if any(other["step"] == step and set(other) == set(entry) for other in self.entries):
             return
         self.entries.append(entry)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        if is_chief():
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
 
     def log_scalars(self, scalars: Mapping[str, float], step: int) -> None:
         """Appends the results of an evaluation, which are called `val/...` as by the tracking callbacks."""
@@ -63,11 +69,14 @@ class RunLog(keras.callbacks.Callback):
             self._seen = self._running()
 
     def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations)
+        step = int(self.model.optimizer.iterations.numpy())
         if step // self.logging_steps > self._step // self.logging_steps:
             self._collect()
             loss = self._window[0] / max(self._window[1], 1.0)
-            values = {"loss": float(loss), "learning_rate": float(self.model.optimizer.learning_rate)}
+            values = {
+                "loss": float(loss),
+                "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            }
             self.add(step, values)
             self._window = np.zeros(2)
         self._step = step

@@ -8,6 +8,7 @@ import datasets
 from tfheads.data.source_target import rows_with_texts, set_languages, source_target_columns, source_target_texts
 from tfheads.metrics.rouge import check_references, rouge_measures
 from tfheads.recipes.command_line import argument
+from tfheads.recipes.devices import run_on_devices
 from tfheads.recipes.fine_tuning import TEST, VALIDATION, labelled_splits, load_padding_tokenizer
 from tfheads.recipes.training import TrainingRun, check_output_dir
 from tfheads.recipes.writing import WritingArguments, writing_run
@@ -39,7 +40,7 @@ class SummarizationArguments(SummaryArguments, WritingArguments):
 
 def run_summarization(arguments: SummarizationArguments) -> dict[str, float]:
     """Trains, evaluates and predicts; returns what all_results.json holds."""
-    return summarization(arguments).run()
+    return run_on_devices(summarization, arguments)
 
 
 def summarization(arguments: SummarizationArguments) -> TrainingRun:

@@ -12,6 +12,7 @@ from tfheads.metrics.classification import OF_NUMBERS, measured, with_combined_s
 from tfheads.metrics.glue import DATASET, TASKS
 from tfheads.models import ForSequenceClassification, TaskModel
 from tfheads.recipes.arguments import TextClassificationArguments
+from tfheads.recipes.devices import run_on_devices
 from tfheads.recipes.evaluation import JoinedEvaluation, TaskEvaluation, predict
 from tfheads.recipes.fine_tuning import (
     TEST,
@@ -69,7 +70,7 @@ def _usual_length(arguments, tokenizer, model: TaskModel) -> int:
 
 def run_text_classification(arguments: TextClassificationArguments) -> dict[str, float]:
     """Trains, evaluates and predicts; returns what all_results.json holds."""
-    return text_classification(arguments).run()
+    return run_on_devices(text_classification, arguments)
 
 
 def text_classification(
@@ -187,7 +188,7 @@ def _evaluation(arguments, task: SentenceTask, sources: dict, splits: dict) -> J
         def measures(outputs):
             return with_combined_score(measured(task.measures, task.predictions(outputs["logits"]), labels))
 
-        return TaskEvaluation(sources[split], arguments.per_device_eval_batch_size, measures)
+        return TaskEvaluation(sources[split], arguments.rows_per_evaluation_step, measures)
 
     endings = {VALIDATION + suffix: added for suffix, added in task.parts} | {VALIDATION: ""}
     found = {added: part(split) for split, added in endings.items() if split in sources}
@@ -202,7 +203,7 @@ def _prediction(arguments, task: SentenceTask, sources: dict):
 
     def write(model: TaskModel) -> None:
         for split in wanted:
-            outputs, _ = predict(model, sources[split], arguments.per_device_eval_batch_size)
+            outputs, _ = predict(model, sources[split], arguments.rows_per_evaluation_step)
             values = task.predictions(outputs["logits"])
             shown = [f"{value:.3f}" if task.data_labels is None else task.model_labels[value] for value in values]
             lines = ["index\tprediction", *(f"{row}\t{text}" for row, text in enumerate(shown))]

@@ -12,6 +12,7 @@ from tfheads.data.token_classification import labels_of_words, token_classificat
 from tfheads.metrics.sequence_labelling import entity_measures
 from tfheads.models import ForTokenClassification, TaskModel
 from tfheads.recipes.arguments import TokenClassificationArguments
+from tfheads.recipes.devices import run_on_devices
 from tfheads.recipes.evaluation import TaskEvaluation, predict
 from tfheads.recipes.fine_tuning import (
     TEST,
@@ -35,7 +36,7 @@ USUAL_LENGTH = 512
 
 def run_token_classification(arguments: TokenClassificationArguments) -> dict[str, float]:
     """Trains, evaluates and predicts; returns what all_results.json holds."""
-    return token_classification(arguments).run()
+    return run_on_devices(token_classification, arguments)
 
 
 def token_classification(arguments: TokenClassificationArguments) -> TrainingRun:
@@ -149,7 +150,7 @@ def _evaluation(arguments, sources: Mapping, rows: Mapping, names: list[str]) ->
             *labels_of_words(predictions, labels, names), by_type=arguments.return_entity_level_metrics
         )
 
-    return TaskEvaluation(sources[VALIDATION], arguments.per_device_eval_batch_size, measures)
+    return TaskEvaluation(sources[VALIDATION], arguments.rows_per_evaluation_step, measures)
 
 
 def _real(outputs: np.ndarray, lengths: list[int], pads_left: bool) -> list[np.ndarray]:
@@ -164,7 +165,7 @@ def _prediction(arguments, sources, splits, rows, words: str, tokenizer, names: 
         return None
 
     def write(model: TaskModel) -> None:
-        outputs, _ = predict(model, sources[TEST], arguments.per_device_eval_batch_size)
+        outputs, _ = predict(model, sources[TEST], arguments.rows_per_evaluation_step)
         lengths = list(map(len, rows[TEST]["input_ids"][:]))
         predictions = [row.argmax(-1) for row in _real(outputs["logits"], lengths, sources[TEST].pads_left)]
         lines = []

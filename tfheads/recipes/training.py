@@ -22,6 +22,7 @@ from tfheads.callbacks.wandb import WandbCallback
 from tfheads.checkpoints.model_card import card_of
 from tfheads.data.masking import TokenMasking
 from tfheads.data.pipeline import BatchSource, StreamedBlocks
+from tfheads.distribute import barrier, is_chief
 from tfheads.models import TaskModel
 from tfheads.optimizers import create_optimizer
 from tfheads.recipes.arguments import TrainingArguments
@@ -87,11 +88,12 @@ class TrainingRun:
         if self.prediction is not None:
             results.update(self._predict())
         for tracker in self.trackers:
-            if tracker.model is not None:  # there was something to train
+            if tracker.model is not None and is_chief():  # there was something to train
                 tracker.log_scalars({f"final/{name}": value for name, value in results.items()})
                 tracker.close()
-        if arguments.do_train:
+        if arguments.do_train and is_chief():
             self._save()
+        barrier()  # no worker ends before the model is saved: the others would take it for dead
         return results
 
     def _compile(self) -> None:
@@ -108,7 +110,7 @@ class TrainingRun:
             adam_epsilon=arguments.adam_epsilon,
             max_grad_norm=arguments.max_grad_norm,
         )
-        self.model.compile(
+        self.model.compile(  # the optimizer is of the current strategy, which is the model's
             optimizer=optimizer,
             jit_compile=arguments.jit_compile,
             steps_per_execution=arguments.steps_per_execution,
@@ -119,8 +121,9 @@ class TrainingRun:
         """Fits the model, from where an interrupted run in output_dir ends."""
         arguments, started = self.arguments, time.monotonic()
         if arguments.overwrite_output_dir:
-            for path in (*checkpoints(arguments.output_dir), Path(arguments.output_dir, BEST)):
+            for path in (*checkpoints(arguments.output_dir), Path(arguments.output_dir, BEST)) if is_chief() else ():
                 shutil.rmtree(path, ignore_errors=True)
+            barrier()
         state = TrainingState(
             arguments.output_dir,
             save_strategy=arguments.save_strategy,
@@ -128,6 +131,12 @@ class TrainingRun:
             save_total_limit=arguments.save_total_limit,
         )
         begin = _Begin(self)
+        replicas = self.model.distribute_strategy.num_replicas_in_sync
+        if is_chief() and replicas > 1:
+            print(
+                f"Global batch: {arguments.rows_per_step} rows = {arguments.per_device_train_batch_size} a device "
+                f"x {replicas} replicas x {arguments.gradient_accumulation_steps} accumulated"
+            )
         fit_resumable(
             self.model,
             self.batches,
@@ -137,9 +146,9 @@ class TrainingRun:
             max_steps=self.max_steps,
             checkpoint=arguments.resume_from_checkpoint,
             callbacks=[begin, *self._callbacks(), *self.callbacks],
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=(1 if sys.stdout.isatty() else 2) if is_chief() else 0,
         )
-        seconds, step = time.monotonic() - started, int(self.model.optimizer.iterations)
+        seconds, step = time.monotonic() - started, int(self.model.optimizer.iterations.numpy())
         if self.best is not None:
             self.best.load(self.model)
         if begin.step is None:  # the run was complete before: its own figures stay
@@ -154,8 +163,9 @@ class TrainingRun:
             "train_samples_per_second": round(done * self.arguments.rows_per_step / seconds, 3),
             "train_steps_per_second": round(done / seconds, 3),
         }
-        write_results(arguments.output_dir, "train", results)
-        write_state(arguments.output_dir, self.log, step, self.max_steps)
+        if is_chief():
+            write_results(arguments.output_dir, "train", results)
+            write_state(arguments.output_dir, self.log, step, self.max_steps)
         return results
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
@@ -223,6 +233,8 @@ class TrainingRun:
             "eval_samples": self.evaluation.rows,
             "eval_samples_per_second": round(self.evaluation.rows / seconds, 3),
         }
+        if not is_chief():
+            return results
         Path(self.arguments.output_dir).mkdir(parents=True, exist_ok=True)
         write_results(self.arguments.output_dir, "eval", results)
         print(_in_words("Evaluation", found))
@@ -234,8 +246,9 @@ class TrainingRun:
         if not found:
             return {}
         results = {f"predict_{name}": float(value) for name, value in found.items()}
-        write_results(self.arguments.output_dir, "predict", results)
-        print(_in_words("Prediction", found))
+        if is_chief():
+            write_results(self.arguments.output_dir, "predict", results)
+            print(_in_words("Prediction", found))
         return results
 
     def _save(self) -> None:
@@ -280,9 +293,9 @@ class _Begin(keras.callbacks.Callback):
         self.run, self.step = run, None
 
     def on_train_begin(self, logs=None):
-        self.step = int(self.model.optimizer.iterations)
+        self.step = int(self.model.optimizer.iterations.numpy())
         self.run.log.begin(self.step)
-        if self.step:
+        if self.step and is_chief():
             print(f"Going on from step {self.step} of {self.run.max_steps} in {self.run.arguments.output_dir}")
 
 
@@ -317,8 +330,8 @@ def updates_per_epoch(arguments: TrainingArguments, source: BatchSource | Stream
     steps = source.steps_per_epoch(size)
     if steps == 0:
         raise ValueError(
-            f"per_device_train_batch_size x gradient_accumulation_steps is {size} rows, more than the training data of "
-            f"{source.rows} rows of {source.block_size} tokens"
+            f"per_device_train_batch_size x gradient_accumulation_steps x replicas is {size} rows, more than the "
+            f"training data of {source.rows} rows of {source.block_size} tokens"
         )
     return steps
 

@@ -9,6 +9,7 @@ import datasets
 from tfheads.data.source_target import set_languages, source_target_texts
 from tfheads.metrics.bleu import bleu_measures
 from tfheads.recipes.command_line import argument
+from tfheads.recipes.devices import run_on_devices
 from tfheads.recipes.fine_tuning import TEST, labelled_splits, load_padding_tokenizer
 from tfheads.recipes.training import TrainingRun, check_output_dir
 from tfheads.recipes.writing import WritingArguments, writing_run
@@ -42,7 +43,7 @@ class TranslationArguments(LanguageArguments, WritingArguments):
 
 def run_translation(arguments: TranslationArguments) -> dict[str, float]:
     """Trains, evaluates and predicts; returns what all_results.json holds."""
-    return translation(arguments).run()
+    return run_on_devices(translation, arguments)
 
 
 def translation(arguments: TranslationArguments) -> TrainingRun:

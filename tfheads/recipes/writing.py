@@ -240,7 +240,7 @@ def _source_length(arguments, model: TaskModel) -> int:
 def _evaluation(arguments, sources, writer: Writer, targets, measure: Measure) -> LossEvaluation | None:
     if VALIDATION not in sources:
         return None
-    source, size = sources[VALIDATION], arguments.per_device_eval_batch_size
+    source, size = sources[VALIDATION], arguments.rows_per_evaluation_step
     if arguments.predict_with_generate:
         return WritingEvaluation(source, size, writer, targets[VALIDATION], measure)
     return LossEvaluation(source.batches(size, shuffle=False, drop_remainder=False), source.rows)

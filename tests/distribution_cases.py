@@ -1,0 +1,279 @@
+"""What test_distribution runs in processes of its own.
+
+    python -m tests.distribution_cases STRATEGY REPLICAS DIRECTORY CASE...
+
+STRATEGY is that of `tfheads.distribute.strategy`, or "none". A worker of several finds its cluster in TF_CONFIG. What
+the cases give is written to DIRECTORY by every worker, as CASE-WORKER.npz.
+"""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfheads
+from tests.tiny_models import bert_config, gpt2_config, token_ids
+from tfheads import distribute
+from tfheads.data.pipeline import TokenBlocks
+from tfheads.data.tokenizer_training import train_byte_level_bpe
+from tfheads.distribute.agreement import worker_index
+from tfheads.optimizers import AdamW
+from tfheads.recipes.arguments import CausalLanguageModellingArguments
+from tfheads.recipes.language_modelling import causal_language_modelling
+
+ROWS, TIME, STEPS = 8, 6, 20
+IDS = token_ids(ROWS * 5, TIME)
+# Rows have 0 to 6 real labels, and the rows of the last replicas none in some batches.
+REAL = np.arange(TIME)[None] < (np.arange(len(IDS))[:, None] * 5 % 11 - 2)
+LABELS = np.where(REAL & (np.arange(len(IDS))[:, None] % 8 < 5), IDS, -100).astype("int32")
+MASK = (np.arange(TIME)[None] < 2 + np.arange(len(IDS))[:, None] % 5).astype("int32")
+CLASSES = (IDS[:, 0] % 3).astype("int32")
+UNEVEN = 2 * ROWS + 1  # the last batch has a row for one replica alone
+
+
+class EachLoss(keras.callbacks.Callback):
+    """The loss of every execution by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.losses = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.reset_metrics()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.losses.append(float(logs["loss"]))
+
+
+def language_batches() -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices({"input_ids": IDS, "attention_mask": MASK, "labels": LABELS}).batch(ROWS)
+
+
+def language_model(dtype=None, **changes):
+    return tfheads.AutoModelForCausalLM.from_config(gpt2_config(**{"n_layer": 1, **changes}), seed=0, dtype=dtype)
+
+
+def classifier():
+    config = bert_config(num_labels=3)
+    return tfheads.AutoModelForSequenceClassification.from_config(config, seed=0)
+
+
+def trained(strategy, make=language_model, optimizer=None, batches=None, steps=STEPS, **options) -> dict:
+    """A model after some steps, what the steps said, and how it evaluates and predicts an uneven number of rows."""
+    with strategy.scope():
+        model = make()
+        optimizer = optimizer() if optimizer else keras.optimizers.SGD(0.3, momentum=0.9, global_clipnorm=0.3)
+        model.compile(optimizer, **{"jit_compile": True, **options})
+    each, batches = EachLoss(), language_batches() if batches is None else batches
+    model.fit(batches.repeat(), steps_per_epoch=steps, epochs=1, verbose=0, callbacks=[each])
+    evaluated = model.evaluate(batches.unbatch().take(UNEVEN).batch(ROWS), verbose=0, return_dict=True)
+    predicted = model.predict(batches.unbatch().take(UNEVEN).batch(ROWS), verbose=0).logits
+    batch = next(iter(batches.unbatch().batch(ROWS - 1)))
+    on_batch = model.predict_on_batch(batch[0] if isinstance(batch, tuple) else batch).logits
+    found = {f"weight_{place}": value for place, value in enumerate(model.get_weights())}
+    found |= {f"evaluated_{name}": value for name, value in evaluated.items()}
+    return {**found, "losses": each.losses, "predicted": predicted, "on_batch": on_batch}
+
+
+def plain(strategy):
+    """Tied embeddings, uneven labels and masks, clipping, XLA."""
+    return trained(strategy)
+
+
+def accumulated(strategy):
+    """The same in two parts of each batch."""
+    return trained(strategy, gradient_accumulation_steps=2)
+
+
+def several_steps(strategy):
+    """The same, four steps in an execution, the last one cut short by the end of the data."""
+    with strategy.scope():
+        model = language_model()
+        model.compile(keras.optimizers.SGD(0.3, momentum=0.9, global_clipnorm=0.3), steps_per_execution=4)
+    model.fit(language_batches().repeat(4), verbose=0)
+    model.fit(language_batches().take(3), verbose=0)
+    return {f"weight_{place}": value for place, value in enumerate(model.get_weights())}
+
+
+def averaged(strategy):
+    """AdamW with moving averages of the weights, which replace them twice and at the end."""
+    options = {"use_ema": True, "ema_momentum": 0.8, "ema_overwrite_frequency": 8}
+    return trained(strategy, optimizer=lambda: AdamW(1e-3, weight_decay=0.1, global_clipnorm=1.0, **options))
+
+
+def scaled(strategy):
+    """float16 with a loss scale that is too large at first, so that steps are left out."""
+
+    def optimizer():
+        return keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(0.1, global_clipnorm=0.3), initial_scale=2.0**24, dynamic_growth_steps=5
+        )
+
+    return trained(strategy, lambda: language_model("mixed_float16"), optimizer)
+
+
+def classified(strategy):
+    """A classifier with measures of Keras, and labels that are left out."""
+    labels = np.where(np.arange(len(IDS)) % 7 == 3, -100, CLASSES).astype("int32")
+    rows = {"input_ids": IDS, "attention_mask": MASK}
+    batches = tf.data.Dataset.from_tensor_slices((rows, labels)).batch(ROWS)
+    measures = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")]
+    return trained(strategy, classifier, batches=batches, metrics=measures)
+
+
+def keras_loss(strategy):
+    """Keras' loss and weights of rows."""
+    weights = (np.arange(len(IDS)) % 3).astype("float32")
+    batches = tf.data.Dataset.from_tensor_slices(({"input_ids": IDS}, CLASSES, weights)).batch(ROWS)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return trained(strategy, classifier, batches=batches, loss=loss, metrics=["accuracy"])
+
+
+def arrays(strategy):
+    """Arrays, in an order of their own in each epoch; generation; one batch at a time."""
+    with strategy.scope():
+        model = language_model()
+        model.compile(keras.optimizers.SGD(0.3))
+    inputs = {"input_ids": IDS[:UNEVEN], "labels": LABELS[:UNEVEN]}
+    history = model.fit(inputs, batch_size=UNEVEN, epochs=2, validation_data=inputs, validation_batch_size=4, verbose=0)
+    loss = model.train_on_batch(inputs, return_dict=True)["loss"]
+    tested = model.test_on_batch(inputs, return_dict=True)
+    generated = model.generate(IDS[:3], max_new_tokens=4, do_sample=False)
+    found = {f"weight_{place}": value for place, value in enumerate(model.get_weights())}
+    return {
+        **found,
+        **history.history,
+        "loss_of_batch": loss,
+        "tested": tested["loss"],
+        "generated": np.asarray(generated),
+    }
+
+
+def dropped(strategy):
+    """Dropout: each replica draws another mask, and the weights stay the same everywhere."""
+    with strategy.scope():
+        model = language_model(resid_pdrop=0.5, embd_pdrop=0.5)
+        model.compile(keras.optimizers.SGD(0.3))
+    same = {"input_ids": np.repeat(IDS[:1], 4, 0), "labels": np.repeat(IDS[:1], 4, 0)}
+    model.fit(same, batch_size=4, epochs=3, verbose=0)
+
+    def hidden():
+        row = tf.constant(IDS[:1])
+        return model({"input_ids": row}, training=True).logits
+
+    each = [value.numpy() for value in strategy.experimental_local_results(strategy.run(tf.function(hidden)))]
+    found = {f"weight_{place}": value for place, value in enumerate(model.get_weights())}
+    return {**found, "masked": np.stack(each)}
+
+
+def rows_of_workers(strategy):
+    """Which rows each replica gets in two epochs, from blocks that know their shards and from any dataset."""
+    blocks = TokenBlocks({"input_ids": np.arange(42, dtype="int32")[:, None] * [[1, 1]]})
+    found = {}
+    sources = {
+        "blocks": blocks.batches(ROWS, seed=3, epochs=2, drop_remainder=False),
+        "rows": tf.data.Dataset.range(42)
+        .shuffle(42, seed=5)
+        .batch(ROWS)
+        .map(lambda rows: {"input_ids": rows[:, None]}),
+    }
+    for name, source in sources.items():
+        seen = []
+        for batch in distribute.batches.divided(source, strategy):
+            local = strategy.experimental_local_results(batch["input_ids"])
+            seen.append(np.concatenate([part.numpy()[:, 0] for part in local]))
+        found[name] = np.concatenate(seen)
+        found[f"{name}_sizes"] = [len(rows) for rows in seen]
+    return found
+
+
+def recipe(strategy):
+    """A run of a recipe with evaluations, the best model and a tracker, in one directory for all workers."""
+    directory = Path(sys.argv[3])
+    text = directory / f"text-{worker_index(strategy)}"
+    text.mkdir(exist_ok=True)
+    lines = [" ".join(str(number % 7) for number in range(row, row + 12)) + "\n" for row in range(120)]
+    (text / "train.txt").write_text("".join(lines))
+    train_byte_level_bpe(lines, 300).save_pretrained(text / "bpe")
+    total = strategy.num_replicas_in_sync
+    arguments = CausalLanguageModellingArguments(
+        model_type="gpt2",
+        config_overrides={"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 32}
+        | dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.0),
+        tokenizer_name=str(text / "bpe"),
+        train_file=[str(text / "train.txt")],
+        block_size=16,
+        validation_split_percentage=20,
+        output_dir=str(directory / "recipe"),
+        per_device_train_batch_size=12 // total,
+        per_device_eval_batch_size=5,
+        learning_rate=1e-2,
+        max_steps=6,
+        logging_steps=2,
+        save_steps=2,
+        eval_strategy="steps",
+        eval_steps=3,
+        load_best_model_at_end=True,
+        report_to=["tensorboard"],
+        jit_compile=False,
+        do_train=True,
+        do_eval=True,
+    )
+    with strategy.scope():
+        run = causal_language_modelling(arguments)
+        results = run.run()
+    found = {f"weight_{place}": value for place, value in enumerate(run.model.get_weights())}
+    return {**found, "loss": results["eval_loss"], "train_loss": results["train_loss"]}
+
+
+def killed(strategy):
+    """The last worker dies in the middle of an epoch; the others must not wait for it."""
+
+    class Death(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 3 and worker_index(strategy) > 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    with strategy.scope():
+        model = language_model()
+        model.compile(keras.optimizers.SGD(0.3), jit_compile=False)
+    print(f"killing at {time.time()}", flush=True)
+    model.fit(language_batches().repeat(), steps_per_epoch=100_000, epochs=1, verbose=0, callbacks=[Death()])
+    return {}
+
+
+def disagreeing(strategy):
+    """Workers that make different models."""
+    with strategy.scope():
+        language_model(n_embd=16 + 16 * worker_index(strategy))
+    return {}
+
+
+def main(name: str, replicas: str, directory: str, *cases: str) -> None:
+    if name == "none":
+        strategy = tf.distribute.get_strategy()
+    else:
+        options = {"replicas": int(replicas) or None, "start_seconds": 300, "heartbeat_seconds": 10}
+        strategy = distribute.strategy(name, **options)
+    for case in cases:
+        started = time.monotonic()
+        path = Path(directory, f"{case}-{worker_index(strategy)}")
+        found = globals()[case](strategy)
+        np.savez(path, **{key: np.asarray(value) for key, value in found.items()})
+        print(f"{case} {time.monotonic() - started:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except Exception as error:  # one line for the test, and no wait for the other workers' servers
+        traceback.print_exc()
+        print(f"{type(error).__name__}: {error}", flush=True)
+        sys.stderr.flush()
+        os._exit(1)

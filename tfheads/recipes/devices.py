@@ -1,0 +1,36 @@
+"""Where a recipe runs: the strategy that the arguments ask for, and the run inside it."""
+
+from collections.abc import Callable
+
+import datasets
+
+from tfheads import distribute
+from tfheads.recipes.arguments import TrainingArguments
+from tfheads.recipes.training import TrainingRun
+
+OWN = ("output_dir", "overwrite_output_dir", "cache_dir", "preprocessing_num_workers")  # of each worker
+
+
+Preparation = Callable[[TrainingArguments], TrainingRun]
+
+
+def run_on_devices(prepare: Preparation, arguments: TrainingArguments) -> dict[str, float]:
+    """Prepares and does a run under the strategy of the arguments; returns what all_results.json holds.
+
+    Args:
+        prepare: from the arguments to the run, with its model.
+        arguments: of the run, the same on all workers.
+
+    Raises:
+        ValueError, OSError, TimeoutError, RuntimeError: see `tfheads.distribute.strategy`.
+    """
+    strategy = distribute.strategy(
+        arguments.strategy,
+        replicas=arguments.num_replicas,
+        tpu=arguments.tpu_name,
+        agreement={name: value for name, value in arguments.public().items() if name not in OWN},
+    )
+    with strategy.scope():
+        if not distribute.is_chief():
+            datasets.disable_progress_bars()
+        return prepare(arguments).run()
