@@ -8,78 +8,13 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from tests.fixtures.trained_tokenizers import bert, byte_level, random_texts
 from tfheads.preprocessing import graph_tokenizer, verify
 from tfheads.preprocessing.tokenizer_models import byte_pair_pieces
 from tfheads.preprocessing.verification import SENTENCES, probe_texts
-
-CORPUS = [sentence for sentence in SENTENCES if sentence.strip()] + [
-    "The quick brown fox jumps over the lazy dog. The dog doesn't mind; it's the fox's business.",
-    "She sells sea shells by the sea shore, they've said. We'll see what they'd say, I'm sure you're right.",
-    "Le cœur a ses raisons que la raison ne connaît point. Där går det många människor på gatan.",
-    "Всё смешалось в доме Облонских. Η γλώσσα είναι ζωντανή. 日本語の文章です。 मैं घर जा रहा हूँ।",
-    "def add(first, second):\n    return first + second\n\n\nprint(add(1, 22))  # 23\n",
-]
-SPECIAL = list(" \t\n\r'\"\u00a0\u2003\u3000\u200d\u0300\u0301\u0323\u0345\u302e\u1b44\ua9c0σΣςİıſßéÉ[]#<|>!.0١")
-SPECIAL += ["'s", "'ll", "[MASK]", "<|end|>", "  ", "the", "ΑΣ "]
-RANGES = [(0x20, 0x7F), (0, 0x250), (0x300, 0x370), (0x370, 0x1000), (0x1000, 0x3000), (0x3000, 0xD800)]
-RANGES += [(0xE000, 0x10000), (0x10000, 0x20000), (0x20000, 0x110000), (0x61, 0x7B)]
-
-
-def random_texts(seed, count=1000):
-    generator = random.Random(seed)
-
-    def part():
-        if generator.random() < 0.4:
-            return generator.choice(SPECIAL)
-        return chr(generator.randrange(*generator.choice(RANGES)))
-
-    return ["".join(part() for _ in range(generator.randrange(30))) for _ in range(count)]
-
-
-def byte_level(add_prefix_space=False, alphabet=True, template=False, normalized=False, merges=300):
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
-    backend.decoder = decoders.ByteLevel()
-    initial = pre_tokenizers.ByteLevel.alphabet() if alphabet else list("abcdefghij")
-    token = AddedToken("<|end|>", normalized=normalized)
-    trainer = trainers.BpeTrainer(
-        vocab_size=merges + 257, initial_alphabet=initial, special_tokens=[token], show_progress=False
-    )
-    backend.train_from_iterator(CORPUS if alphabet else ["abc abcd bcd cde ab abc hij", "fghij the gh"], trainer)
-    if template:
-        backend.post_processor = processors.TemplateProcessing("<|end|> $A", special_tokens=[("<|end|>", 0)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|end|>", clean_up_tokenization_spaces=False, model_max_length=10**9
-    )
-
-
-def bert(lowercase=True, strip_accents=None, mask=None, clean_up=False):
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", mask or "[MASK]"]
-    alphabet = [chr(i) for i in range(0x21, 0x250)] + list("абвгдежзиклмнопрстуσςαβγδεικ日本語文章中\u302e\u1b44\ua9c0")
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=1500, special_tokens=names, initial_alphabet=alphabet, show_progress=False, limit_alphabet=1000
-    )
-    backend.train_from_iterator(CORPUS, trainer)
-    backend.post_processor = processors.TemplateProcessing(
-        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    backend.decoder = decoders.WordPiece(prefix="##", cleanup=True)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token=mask or "[MASK]",
-        clean_up_tokenization_spaces=clean_up,
-        model_max_length=10**9,
-    )
 
 
 def expected_ids(tokenizer, texts, **options):

@@ -1,11 +1,14 @@
 """The proof before an export: the tokenizer in the graph and the tokenizer itself agree on a probe text."""
 
+import functools
 import random
 import unicodedata
+from typing import NamedTuple
 
 import tensorflow as tf
 import transformers
 
+from tfheads.preprocessing.encoding import Encoding
 from tfheads.preprocessing.graph_tokenizers import GraphTokenizer
 
 SENTENCES = [
@@ -58,16 +61,54 @@ def probe_texts(tokenizer: transformers.PreTrainedTokenizerBase) -> list[str]:
     return texts
 
 
-def verify(tokenizer: transformers.PreTrainedTokenizerBase, graph: GraphTokenizer) -> None:
+class Window(NamedTuple):
+    """One row of an encoding: the number of its text, and what there is to know of each token."""
+
+    row: int
+    ids: list[int]
+    type_ids: list[int]
+    sequence_ids: list[int]
+    word_ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+def windows_of(tokenizer, texts: list[str], pairs: list[str] | None = None, **options) -> list[Window]:
+    """What the tokenizer itself gives for the arguments of `GraphTokenizer.encode`."""
+    stride = options.pop("stride", None)
+    truncation = options.pop("truncation", "longest_first")
+    options |= {} if options.get("max_length") is None else {"truncation": truncation, "stride": stride or 0}
+    encoded = tokenizer(texts, pairs, return_overflowing_tokens=stride is not None, verbose=False, **options)
+    rows = encoded.get("overflow_to_sample_mapping", range(len(texts)))
+
+    def numbers(values: list[int | None]) -> list[int]:
+        return [-1 if value is None else value for value in values]
+
+    return [
+        Window(row, one.ids, one.type_ids, numbers(one.sequence_ids), numbers(one.word_ids), one.offsets)
+        for row, one in zip(rows, encoded.encodings, strict=True)
+    ]
+
+
+def windows_in_graph(encoding: Encoding) -> list[Window]:
+    """The rows that a tokenizer in the graph gave."""
+    *columns, starts, ends = [part.to_list() for part in encoding[:-1]]
+    offsets = [list(zip(*row, strict=True)) for row in zip(starts, ends, strict=True)]
+    return [Window(*row) for row in zip(encoding.rows.numpy().tolist(), *columns, offsets, strict=True)]
+
+
+def verify(tokenizer: transformers.PreTrainedTokenizerBase, graph: GraphTokenizer, offsets: bool = False) -> None:
     """Compares the tokenizer in the graph with the tokenizer itself, ids and decoded texts.
 
     Args:
         tokenizer: the tokenizer of transformers.
         graph: what `graph_tokenizer` made of it.
+        offsets: whether to compare all that `encode` gives too: offsets, word ids, pairs, windows.
 
     Raises:
-        ValueError: naming the first text whose ids differ, or the first ids whose text differs.
+        ValueError: naming the first text whose ids or offsets differ, or the first ids whose text differs.
     """
+    if offsets:
+        verify_offsets(tokenizer, graph)
     texts = probe_texts(tokenizer)
     expected = tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]
     got = tf.function(graph.tokenize)(tf.constant(texts)).to_list()
@@ -91,6 +132,33 @@ def verify(tokenizer: transformers.PreTrainedTokenizerBase, graph: GraphTokenize
                     f"The tokenizer in the graph decodes ids {row} differently: expected {theirs!r}, "
                     f"got {ours.decode()!r}."
                 )
+
+
+def verify_offsets(tokenizer: transformers.PreTrainedTokenizerBase, graph: GraphTokenizer) -> None:
+    """The part of `verify` about offsets, word ids, pairs and windows."""
+    pairs = SENTENCES[1:] + SENTENCES[:1]
+    added = tokenizer.num_special_tokens_to_add(pair=True)
+    questions = ["a b"] * len(SENTENCES)
+    for texts, seconds, options in (
+        (probe_texts(tokenizer), None, {}),
+        (SENTENCES, None, {"max_length": added + 16, "stride": 5}),
+        (SENTENCES, pairs, {"max_length": added + 24}),
+        (questions, SENTENCES, {"max_length": added + 24, "truncation": "only_second", "stride": 6}),
+    ):
+        expected = windows_of(tokenizer, texts, seconds, **options)
+        encode = tf.function(functools.partial(graph.encode, **options))
+        got = windows_in_graph(encode(tf.constant(texts), None if seconds is None else tf.constant(seconds)))
+        if len(expected) != len(got):
+            raise ValueError(f"The tokenizer in the graph gives {len(got)} windows, expected are {len(expected)}.")
+        for theirs, ours in zip(expected, got, strict=True):
+            for name in Window._fields:
+                if name == "sequence_ids" and tokenizer.backend_tokenizer.post_processor is None:
+                    continue  # the rust library does not know them in windows then
+                if getattr(theirs, name) != getattr(ours, name):
+                    raise ValueError(
+                        f"The tokenizer in the graph differs on the text {texts[theirs.row]!r}: expected {name} "
+                        f"{getattr(theirs, name)}, got {getattr(ours, name)}."
+                    )
 
 
 __all__ = ["probe_texts", "verify"]
