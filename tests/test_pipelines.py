@@ -102,6 +102,14 @@ def test_sampling_follows_the_seed_and_the_defaults_are_those_of_transformers(te
     assert completed == {"max_new_tokens": 46, "do_sample": True, "temperature": 0.7}
 
 
+def test_the_space_between_text_and_new_tokens_stays(gpt2):
+    pipe = TextGenerationPipeline(gpt2, tiny_tokenizers.unigram())
+    prompt, new = (pipe.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the cat", "sat on"))
+    assert pipe.tokenizer.decode(new) == "sat on"
+    assert pipe._record("the cat", prompt, new, {}) == {"generated_text": "the cat sat on"}
+    assert pipe._record("the cat", prompt, new, {"return_full_text": False}) == {"generated_text": " sat on"}
+
+
 def test_defaults_give_way_to_the_generation_config(gpt2, text_generation):
     config = type(gpt2.generation_config)(do_sample=False, max_length=9)
     (answer,) = text_generation("the cat", return_tensors=True, generation_config=config)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 
 import pytest
 import sentencepiece
@@ -9,6 +10,7 @@ import transformers
 
 import tfheads
 from tests.fixtures.text_to_text_cases import BART
+from tfheads.checkpoints.tokenizers import load_tokenizer
 
 LINES = ["the cat sees a small bird", "a dog follows the cat", "der Hund sieht die Katze"] * 9
 GREEDY = {"num_beams": 1, "max_new_tokens": 6, "jit_compile": False, "return_text": True, "return_tensors": True}
@@ -44,7 +46,9 @@ def test_marian_from_a_checkpoint(files, tmp_path):
     model = tfheads.MarianMTModel.from_config(config, seed=0)
     model.generation_config.bad_words_ids = [[pad]]
     model.save_pretrained(tmp_path, tokenizer=tokenizer)
-    pipe = tfheads.pipeline("translation_en_to_de", str(tmp_path))
+    with warnings.catch_warnings(record=True) as warned:
+        pipe = tfheads.pipeline("translation_en_to_de", str(tmp_path))
+    assert not [one for one in warned if "sacremoses" in str(one.message)]
     assert type(pipe.tokenizer).__name__ == "MarianTokenizer"
     texts = ["the cat sees a bird", ">>deu<< a dog", "a small dog follows the cat, doesn't it?"]
     answers = pipe(texts, **GREEDY)
@@ -54,6 +58,17 @@ def test_marian_from_a_checkpoint(files, tmp_path):
         assert source[-1] == end and tokenizer.decode(source, skip_special_tokens=True).startswith(text.split(",")[0])
         assert [pad, *model.new_tokens([source], num_beams=1, max_new_tokens=6, jit_compile=False)[0]] == ids
         assert answer["translation_text"] == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_a_sentencepiece_model_alone_is_no_tokenizer(files, tmp_path):
+    """transformers would make one of it, whose ids are others than LLaMA's."""
+    (tmp_path / "tokenizer.model").write_bytes((files / "m2m.model").read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(ValueError, match="must have tokenizer.json, or a tokenizer_config.json .* got neither"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer"}))
+    tokenizer = load_tokenizer(tmp_path)
+    assert type(tokenizer).__name__ == "LlamaTokenizer" and tokenizer.tokenize("the")[0].startswith("▁")
 
 
 def test_m2m100_marks_the_language_of_text_and_translation(files):

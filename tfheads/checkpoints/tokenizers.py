@@ -1,6 +1,7 @@
 """The tokenizer of a checkpoint."""
 
 import os
+import warnings
 from pathlib import Path
 
 import transformers
@@ -28,8 +29,20 @@ def load_tokenizer(
 
     Raises:
         FileNotFoundError: there is no such place, or no vocabulary in it.
+        ValueError: there is a SentencePiece model, and nothing that says of which class the tokenizer is; transformers
+            then leaves out the space and the special tokens that texts begin with.
     """
     directory = hub.resolve(name_or_path, revision=revision, token=token, cache_dir=cache_dir, weights=False)
     if not any(path for pattern in VOCABULARY_FILES for path in Path(directory).glob(pattern)):
         raise FileNotFoundError(f"{name_or_path} has no tokenizer: there is no tokenizer.json and no vocabulary file")
-    return transformers.AutoTokenizer.from_pretrained(directory, **options)
+    with warnings.catch_warnings():
+        # Marian's tokenizer asks for it, and does not use it when it makes tokens.
+        warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
+    is_guessed = type(tokenizer) is transformers.TokenizersBackend and not Path(directory, "tokenizer.json").is_file()
+    if is_guessed and any(Path(directory).glob("*.model")):
+        raise ValueError(
+            f"{name_or_path} must have tokenizer.json, or a tokenizer_config.json that names the tokenizer_class of "
+            "its SentencePiece model, got neither"
+        )
+    return tokenizer

@@ -126,11 +126,15 @@ class TextGenerationPipeline(GeneratingPipeline):
     def _record(self, text: str, prompt: list[int], new: list[int], settings: dict) -> dict:
         if settings.get("return_tensors"):
             return {"generated_token_ids": prompt + new}
+        # The new tokens alone would lose the space that SentencePiece's decoders take from the first token.
+        generated = self._decoded(prompt + new, settings)[len(self._decoded(prompt, settings)) :]
+        full = settings.get("return_full_text")
+        return {"generated_text": text + generated if full is None or full else generated}
+
+    def _decoded(self, ids: list[int], settings: dict) -> str:
         skip = settings.get("skip_special_tokens")
-        generated = self.tokenizer.decode(
-            new,
+        return self.tokenizer.decode(
+            ids,
             skip_special_tokens=True if skip is None else skip,
             clean_up_tokenization_spaces=settings.get("clean_up_tokenization_spaces"),
         )
-        full = settings.get("return_full_text")
-        return {"generated_text": text + generated if full is None or full else generated}
