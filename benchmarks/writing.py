@@ -102,7 +102,7 @@ def measured_again(task: str, predictions: list[str], references: list[str]) -> 
     scorer, aggregator = RougeScorer(list(KINDS), use_stemmer=True), BootstrapAggregator()
     for pair in zip(references, predictions, strict=True):
         aggregator.add_scores(scorer.score(*("\n".join(sentences(text.strip())) for text in pair)))
-    return {name: 100 * score.mid.fmeasure for name, score in aggregator.aggregate().items()}
+    return {name: 100 * float(score.mid.fmeasure) for name, score in aggregator.aggregate().items()}
 
 
 def report(options: argparse.Namespace, results: dict[str, float], references: list[str]) -> str:
@@ -120,7 +120,8 @@ def report(options: argparse.Namespace, results: dict[str, float], references: l
     return "\n".join(lines)
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--files", type=Path, nargs="+", required=True, help="two files of lines, or one of JSON lines")
@@ -133,7 +134,11 @@ def main() -> None:
     parser.add_argument("--max_source_length", type=int, default=64)
     parser.add_argument("--max_target_length", type=int, default=64)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    options = parser().parse_args()
     arguments, run = TASKS[options.task]
     splits = prepare(options)
     results = run(parse(arguments, flags_of(options)))

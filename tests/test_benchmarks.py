@@ -1,5 +1,6 @@
 """The arithmetic and the protocol of the benchmarks; the measurements themselves are commands, not tests."""
 
+import gzip
 import io
 import json
 import subprocess
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 import transformers
 
-from benchmarks import environments, speed
+from benchmarks import environments, speed, writing
 from benchmarks.peers import measuring, shapes
+from tfheads.metrics.bleu import bleu_measures
+from tfheads.metrics.rouge import rouge_measures
+from tfheads.recipes.command_line import parse
 
 
 def peer(arguments):
@@ -95,3 +99,20 @@ def test_a_folder_without_the_environment_is_an_error(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match="torch/bin/python"):
         environments.interpreter("torch")
     assert environments.interpreter("project") == Path(sys.executable)
+
+
+def test_written_texts_are_read_and_measured_again(tmp_path):
+    """Of two files of lines and of one of JSON lines; the flags are the recipes', the measures Hugging Face's."""
+    (tmp_path / "a.en.gz").write_bytes(gzip.compress(b"a dog\na cat\n"))
+    (tmp_path / "a.de").write_text("ein Hund\neine Katze\n")
+    (tmp_path / "news.jsonl").write_text('{"text": "a", "summary": "b", "id": 1}\n')
+    rows = writing.read_rows([tmp_path / "a.en.gz", tmp_path / "a.de"], ["en", "de"])
+    assert rows == [{"en": "a dog", "de": "ein Hund"}, {"en": "a cat", "de": "eine Katze"}]
+    assert writing.read_rows([tmp_path / "news.jsonl"], ["text", "summary"]) == [{"text": "a", "summary": "b"}]
+    for task, files in {"translation": [tmp_path / "a.en.gz", tmp_path / "a.de"], "summarization": []}.items():
+        options = writing.parser().parse_args([task, "--files", *map(str, files), "x", "--columns", "en", "de"])
+        assert parse(writing.TASKS[task][0], writing.flags_of(options)).do_predict
+    again = writing.measured_again("summarization", ["A dog barks."] * 2, ["A dog."] * 2)
+    assert again == pytest.approx(rouge_measures(["A dog barks."], ["A dog."]))
+    texts = ["der Hund singt dort", "der Hund"], ["der Hund singt dort", "ein Hund"]
+    assert writing.measured_again("translation", *texts) == pytest.approx(bleu_measures(*texts))

@@ -90,18 +90,18 @@ def test_sentences_from_files_to_translations(data, tmp_path):
     assert results["predict_bleu"] == pytest.approx(sacrebleu.corpus_bleu(written, [right]).score)
     assert json.loads((output / "all_results.json").read_text()) == results
 
-    # The model alone, from its directory: the same targets, each row by itself, with what its config says.
-    model = tfheads.AutoModelForSeq2SeqLM.from_pretrained(output)
-    assert type(model) is tfheads.BartForConditionalGeneration
-    prefix = model.config.task_specific_params["translation_en_to_de"]["prefix"]
-    run = translation(arguments(data, tmp_path / "again", model_type="none", config_overrides="",
-                                model_name_or_path=output, tokenizer_name="none", do_train="false"))  # fmt: skip
-    assert prefix == "auf deutsch: " and run.run()["eval_bleu"] == pytest.approx(results["eval_bleu"])
-    tokenizer = run.tokenizer
-    assert model.config.decoder_start_token_id == tokenizer.eos_token_id == model.generation_config.forced_eos_token_id
+    # The model from its directory: the same measures, and a pipeline writes the same, with the prefix of its config.
+    changes = {"model_type": "none", "config_overrides": "", "model_name_or_path": output, "tokenizer_name": "none"}
+    again = run_translation(arguments(data, tmp_path / "again", **changes, do_train="false"))
+    assert again["eval_bleu"] == pytest.approx(results["eval_bleu"])
     english = [line.split(",")[2] for line in (data / "columns.csv").read_text().splitlines()[1:10]]
-    alone = [model.generate(**tokenizer(prefix + text, return_tensors="np"), max_new_tokens=24)[0] for text in english]
-    assert [text.strip() for text in tokenizer.batch_decode(alone, skip_special_tokens=True)] == written
+    translate = tfheads.pipeline("translation_en_to_de", model=output)
+    assert type(translate.model) is tfheads.BartForConditionalGeneration
+    answers = translate(english, max_new_tokens=24, num_beams=1, jit_compile=False)
+    assert [answer["translation_text"].strip() for answer in answers] == written
+    config, end = translate.model.config, translate.tokenizer.eos_token_id
+    assert config.task_specific_params["translation_en_to_de"]["prefix"] == "auf deutsch: "
+    assert config.decoder_start_token_id == end == translate.model.generation_config.forced_eos_token_id
 
 
 def test_few_lengths_and_few_traces(data, tmp_path, monkeypatch):

@@ -197,6 +197,7 @@ class TrainingRun:
             "samples_per_step": self.arguments.rows_per_step,
             "tokenizer": self.tokenizer,
             "sample_prompts": arguments.sample_prompts,
+            "generate_kwargs": {"jit_compile": arguments.jit_compile},
         }
         wanted, found = set(arguments.report_to), []
         if wanted & {"wandb", "all"}:
