@@ -20,28 +20,34 @@ from tfheads.preprocessing import (
 from tfheads.preprocessing.added_tokens import NO_TOKEN, Margins, Segments
 from tfheads.preprocessing.aligned_text import Text, Tokens
 from tfheads.preprocessing.encoding import TRUNCATIONS, Encoding, Layout, Truncation, checked, windows
+from tfheads.preprocessing.speech_decoders import without_prompts_and_times
 
 
 def graph_tokenizer(tokenizer: transformers.PreTrainedTokenizerBase, check: bool = True) -> "GraphTokenizer":
     """A tokenizer that runs in the TensorFlow graph and gives the same ids.
 
     Args:
-        tokenizer: a fast tokenizer of transformers (one that has `backend_tokenizer`).
+        tokenizer: a fast tokenizer of transformers (one that has `backend_tokenizer`), or a MarianTokenizer.
         check: whether to run `verify` on it.
 
     Returns:
         A `tf.Module`; keep it as an attribute of what you export, so that its resources are saved.
 
     Raises:
-        TypeError: when the tokenizer is not a fast one.
+        TypeError: when the tokenizer is another one.
         ValueError: when a part of it cannot be expressed exactly in the graph, or when ids differ on the probe texts.
     """
-    if not getattr(tokenizer, "is_fast", False):
+    if getattr(tokenizer, "is_fast", False):
+        result = GraphTokenizer(tokenizer)
+    elif hasattr(tokenizer, "spm_source") and hasattr(tokenizer, "spm_target"):
+        from tfheads.preprocessing.two_models import TwoModelTokenizer
+
+        result = TwoModelTokenizer(tokenizer)
+    else:
         raise TypeError(
-            f"Argument `tokenizer` must be a fast tokenizer of transformers (one with `backend_tokenizer`), "
-            f"got {type(tokenizer).__name__}."
+            f"Argument `tokenizer` must be a fast tokenizer of transformers (one with `backend_tokenizer`) or one of "
+            f"two SentencePiece models (MarianTokenizer), got {type(tokenizer).__name__}."
         )
-    result = GraphTokenizer(tokenizer)
     if check:
         from tfheads.preprocessing.verification import verify
 
@@ -74,7 +80,8 @@ class GraphTokenizer(tf.Module):
         self.vocabulary_size = max(vocabulary.values(), default=-1) + 1
         tokens = [backend.id_to_token(i) for i in range(self.vocabulary_size)]
         special = {token["id"] for token in part["added_tokens"] if token["special"]}
-        self._decoder = decoders.build(part["decoder"], tokens, special, _cleans_up(tokenizer, part))
+        decoder = decoders.build(part["decoder"], tokens, special, _cleans_up(tokenizer, part))
+        self._decoder = without_prompts_and_times(decoder, tokenizer)
         self._margins = Margins(tokens) if self._post_processor.trims else None
         with tf.init_scope():
             self.id_to_token = tf.constant([token or "" for token in tokens])
@@ -221,13 +228,16 @@ class GraphTokenizer(tf.Module):
             segments = raw(segments)
         if self._normalizer is None and normalized is not None:
             segments = normalized(segments)
-        segments, text = segments.located() if with_places else (segments, Text(segments.text()))
+        located = with_places or getattr(self._pre_tokenizer, "needs_places", False)
+        segments, text = segments.located() if located else (segments, Text(segments.text()))
         if self._normalizer is not None:
             text = self._normalizer(text)
             if normalized is not None:
                 strings = tf.where(segments.ids == NO_TOKEN, code_points.encode(text.points), segments.strings)
                 segments, text = normalized(segments._replace(strings=strings)).located_in(text)
         words = self._pre_tokenizer(text)
+        if not with_places:
+            words = words._replace(places=None)
         return segments.with_tokens(self._model(words), words, self._margins)
 
 

@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from tfheads.preprocessing import code_points, description
 from tfheads.preprocessing.aligned_text import Text, Words, segment_starts, utf8_lengths, words_from_starts
+from tfheads.preprocessing.character_classes import character_classes
+from tfheads.preprocessing.splitting import Metaspace, Split, whole_segments
 
 PreTokenizer = Callable[[Text], Words]
 SPACE, OTHER, LETTER, NUMBER, END = range(5)  # OTHER, LETTER, NUMBER in the order of NEIGHBOURS
@@ -35,40 +37,19 @@ def build(part: dict | None) -> PreTokenizer:
     return BUILDERS[kind](part)
 
 
+def is_byte_level(part: dict | None) -> bool:
+    """Whether all words of a pre-tokeniser are in the alphabet of bytes."""
+    if part is not None and part["type"] == "Sequence":
+        return bool(part["pretokenizers"]) and is_byte_level(part["pretokenizers"][-1])
+    return part is not None and part["type"] == "ByteLevel"
+
+
 @lru_cache(maxsize=1)
 def byte_alphabet() -> list[int]:
     """The printable character that stands for each byte in byte-level vocabularies, as a code point."""
     plain = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     stand_ins = iter(range(0x100, 0x200))
     return [byte if byte in plain else next(stand_ins) for byte in range(256)]
-
-
-@lru_cache(maxsize=8)
-def character_classes(part: str, neighbours: str) -> np.ndarray:
-    """For every code point: the first of `neighbours` with which the rust pre-tokeniser keeps it in one word.
-
-    Args:
-        part: the description of the pre-tokeniser.
-        neighbours: characters of different kinds; each is put on both sides of the code points not yet settled.
-
-    Returns:
-        The number of the neighbour, from 1; 0 where there is none, and for surrogates.
-    """
-    split = description.rust("pre_tokenizer", json.loads(part)).pre_tokenize_str
-    classes = np.zeros(code_points.CODE_POINTS, np.int32)
-    left = np.array(list(code_points.probed()))
-    for number, neighbour in enumerate(neighbours, start=1):
-        for start in range(0, len(left), code_points.CHUNK):
-            chunk = left[start : start + code_points.CHUNK]
-            text = neighbour + neighbour.join(map(chr, chunk)) + neighbour
-            inside = np.ones(len(text) + 1, bool)
-            inside[[end for _, span in split(text) for end in span]] = False
-            at = 1 + 2 * np.arange(len(chunk))
-            classes[chunk[inside[at] & inside[at + 1]]] = number
-        left = left[classes[left] == 0]
-    for first, alike in code_points.uniform():
-        classes[alike.start : alike.stop] = classes[first]
-    return classes
 
 
 class ByteLevel(tf.Module):
@@ -177,7 +158,33 @@ class BertPreTokenizer(tf.Module):
         return words_from_starts(text, starts & kept, kept)
 
 
-BUILDERS: dict[str | None, Callable[[dict], PreTokenizer]] = {
+class Chain(tf.Module):
+    """Pre-tokenisers one after the other, each on the words of the one before."""
+
+    def __init__(self, part: dict):
+        super().__init__()
+        self.parts = [build(child) for child in part["pretokenizers"]]
+        self.needs_places = any(getattr(child, "needs_places", False) for child in self.parts)
+
+    def __call__(self, text: Text) -> Words:
+        """The words after all of them."""
+        words = whole_segments(text)
+        for part in self.parts:
+            inner = part(Text(words.points.values, words.places))
+            splits = tf.gather(inner.points.row_splits, words.points.row_splits)
+            words = Words(code_points.ragged(inner.points.values, splits), inner.places)
+        return words
+
+
+BUILDERS: dict[str | None, Callable[[dict | None], PreTokenizer]] = {
+    None: lambda part: whole_segments,
     "ByteLevel": ByteLevel,
     "BertPreTokenizer": BertPreTokenizer,
+    "CharDelimiterSplit": Split.at_delimiter,
+    "Digits": Split.at_digits,
+    "Metaspace": Metaspace,
+    "Punctuation": Split.at_punctuation,
+    "Sequence": Chain,
+    "Split": Split.at_text,
+    "WhitespaceSplit": Split.at_white_space,
 }

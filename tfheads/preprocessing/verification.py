@@ -119,7 +119,8 @@ def verify(tokenizer: transformers.PreTrainedTokenizerBase, graph: GraphTokenize
             )
     generator = random.Random(0)
     size = graph.vocabulary_size
-    ids = expected[: len(SENTENCES)] + [[generator.randrange(size + 2) for _ in range(12)] for _ in range(500)]
+    limit = size + 2 if tokenizer.is_fast else size  # tokenizers of Python raise errors for ids without a token
+    ids = expected[: len(SENTENCES)] + [[generator.randrange(limit) for _ in range(12)] for _ in range(500)]
     ids += [list(range(start, min(start + 64, size))) for start in range(0, size, 64)]
     flat = [i for row in ids for i in row]
     rows = tf.RaggedTensor.from_row_lengths(tf.constant(flat, tf.int32), [len(row) for row in ids])
