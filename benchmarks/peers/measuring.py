@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.peers.shapes import SHAPES
 
-TASKS = ("train_step", "forward", "generate", "limits")
+TASKS = ("train_step", "forward", "generate", "limits", "classify_texts", "continue_texts")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--warm-up", type=int, default=2, help="repeats that are not counted, the first included")
     made.add_argument("--tiny", action="store_true", help="tiny shapes, to try the script")
     made.add_argument("--gradient-checkpointing", action="store_true", help="tfheads only: less memory, more time")
+    made.add_argument("--folder", help="of classify_texts and continue_texts: what serving_models has made")
     made.add_argument("--compiled", action="store_true", help="PyTorch only: torch.compile")
     made.add_argument("--on-request", action="store_true", help="one repeat for each line on standard input")
     return made
