@@ -219,25 +219,6 @@ def test_cached_decoding_equals_the_full_pass(name):
     np.testing.assert_allclose(np.concatenate(steps, 1), full, atol=TOLERANCE)
 
 
-LOW_PRECISION = ["gpt2/lm", "bert/mlm", "bert/lm", "bert/model", "gpt2/model", "roberta/mlm", "distilbert/mlm"]
-LOW_PRECISION += ["electra/mlm", "albert/mlm_groups", "llama/lm", "gpt_neox/lm", "opt/lm_of_350m", "bloom/lm"]
-
-
-@pytest.mark.parametrize("name", LOW_PRECISION)
-@pytest.mark.parametrize("policy", ["bfloat16", "float16", "mixed_bfloat16", "mixed_float16"])
-def test_low_precision_is_near_float32_and_finite_with_a_fully_padded_row(name, policy):
-    record = reference.load(name)
-    model = getattr(tfheads, record["class"]).from_config(config_of(record), dtype=policy)
-    load(model, Stored(tensors_of(record)))
-    inputs = arrays(record["forward"]["right_padded"]["inputs"])
-    inputs.pop("labels", None)
-    real = inputs["attention_mask"] == 1
-    exact, low = main_output(model_of(name)(**inputs))[real], main_output(model(**inputs))[real]
-    assert np.abs(low - exact).max() < (0.1 if "bfloat16" in policy else 0.02) * np.abs(exact).max()
-    inputs["attention_mask"] = np.zeros_like(inputs["attention_mask"])
-    assert np.isfinite(main_output(model(**inputs))).all()
-
-
 EFFECTS = [(kind, name) for kind in registry.FAMILIES for name in reference.load(f"{kind}/config_effects")]
 
 
@@ -284,6 +265,51 @@ def test_each_config_key_has_an_effect_where_the_reference_has_one_or_is_an_erro
         after = _traits(class_name, config_of(small, **changed), ids)
         for trait in ("parameters", "outputs"):
             assert (after[trait] != before[trait]) == (trait in effect["changes"]), (key, trait)
+
+
+def _dropouts(kind: str) -> dict[str, str]:
+    """The keys of a family that the reference reads in training alone, each with a class that reads it."""
+    found = dict(OUTSIDE_OF_THE_EFFECTS.get(kind, {}))
+    for class_name, effects in reference.load(f"{kind}/config_effects").items():
+        keys = [key for key, effect in effects.items() if effect.get("changes") == ["training"]]
+        found |= {key: class_name for key in keys if key not in found}
+    return found
+
+
+OUTSIDE_OF_THE_EFFECTS = {"bart": {"classifier_dropout": "BartForSequenceClassification"}}
+"""Keys that none of the classes reads whose keys are perturbed."""
+
+
+@pytest.mark.parametrize("kind", registry.FAMILIES)
+def test_each_dropout_acts_in_training_and_only_there(kind):
+    dropouts = _dropouts(kind)
+    assert dropouts or not any("drop" in key for key in transformers.AutoConfig.for_model(kind).to_dict())
+    for key, class_name in dropouts.items():
+        entries = {"model_type": kind, **cases.EFFECTS[kind].get(class_name, next(iter(cases.EFFECTS[kind].values())))}
+        quiet = {**entries, **dict.fromkeys(dropouts, 0.0)}
+        if "layerdrop" in key:
+            with pytest.raises(ValueError, match=key):
+                getattr(tfheads, class_name).from_config(config_of({"config": quiet}, **{key: 0.5}))
+            continue
+        without, with_it = (_in_training(class_name, quiet, {key: rate}) for rate in (0.0, 0.5))
+        assert all(np.array_equal(training, plain) for training, plain in without), key
+        assert any(not np.array_equal(training, plain) for training, plain in with_it), key
+        assert all(np.array_equal(plain, same) for (_, plain), (_, same) in zip(with_it, without, strict=True)), key
+
+
+def _in_training(class_name: str, entries: dict, changed: dict) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Each output in training and outside of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = getattr(tfheads, class_name).from_config(config_of({"config": entries}, **changed), seed=0)
+    ids = np.random.RandomState(1).randint(3, 40, (2, 9)).astype("int32")
+    ids[:, -1] = model.config.eos_token_id or 0  # the end, for those that look for it
+    choices = isinstance(model, models.WithChoices)
+    given = model.backbone.encodes_source and not model.task.endswith(("classification", "answering"))
+    target = {"decoder_input_ids": ids[:, :7]} if given else {}
+    ids = np.stack([ids, ids[::-1]], 1) if choices else ids
+    training, plain = (model(ids, training=flag, **target) for flag in (True, False))
+    return [(training[name].numpy(), plain[name].numpy()) for name in plain]
 
 
 def _traits(class_name: str, config, ids) -> dict:

@@ -110,6 +110,21 @@ class AdamW(keras.optimizers.AdamW):
         return {**super().get_config(), "excluded_from_weight_decay": sorted(self._excluded_places)}
 
 
+def check_moves(optimizer: keras.optimizers.Optimizer, dtype: str) -> None:
+    """Requires an optimizer that can change weights of a dtype.
+
+    Raises:
+        ValueError: its `beta_2` is 1 in weights of this dtype, in which Keras computes, so that no weight would move.
+    """
+    beta = getattr(optimizer, "beta_2", None)
+    if beta is None or isinstance(optimizer, AdamW) or float(tf.as_dtype(dtype).as_numpy_dtype(beta)) < 1.0:
+        return
+    raise ValueError(
+        f"beta_2 must be less than 1 in {dtype}, the weights' dtype, else nothing is learnt: use tfheads' AdamW or a "
+        f"model of dtype 'mixed_{dtype}', got {beta} of {type(optimizer).__name__}"
+    )
+
+
 def create_optimizer(
     learning_rate: float = 5e-5,
     *,

@@ -19,6 +19,7 @@ from tfheads.distribute.keras_replacements import prepare_optimizer
 from tfheads.distribute.loops import ReplicaLoops, data_for_replicas
 from tfheads.distribute.replicas import sum_over_replicas
 from tfheads.inputs import as_arrays, as_tensor
+from tfheads.optimizers import check_moves
 from tfheads.outputs import ModelOutput
 
 
@@ -128,6 +129,7 @@ class TaskTrainer(ReplicaLoops):
 
     def train_step(self, data):
         """One update: compiled gradients of each part of the batch, one sum over replicas, clip, update."""
+        check_moves(self.optimizer, self.dtype_policy.variable_dtype)
         inputs, labels, sample_weight = self.unpack(data)
         parts = _divided((inputs, labels, sample_weight), self.gradient_accumulation_steps)
         counts = sum_over_replicas(self._counts(inputs, labels, sample_weight))
