@@ -32,8 +32,12 @@ LAZY = {
     "pipeline": "tfheads.pipelines",
 }
 
+MODULES = ("distribute", "legacy")
+
 
 def __getattr__(name: str):
+    if name in MODULES:
+        return importlib.import_module(f"tfheads.{name}")
     if name in LAZY:
         module, _, attribute = LAZY[name].partition(":")
         return getattr(importlib.import_module(module), attribute or name)
@@ -45,4 +49,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted({"__version__", *LAZY, *registry.CLASSES})
+    return sorted({"__version__", *MODULES, *LAZY, *registry.CLASSES})

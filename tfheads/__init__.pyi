@@ -15,6 +15,8 @@ from tfheads.models import DoubleHeadsModel as DoubleHeadsModel
 from tfheads.tasks.conditional_generation import ForConditionalGeneration as ForConditionalGeneration
 from tfheads.tasks.document_classification import ForDocumentClassification as ForDocumentClassification
 from tfheads.tasks.text_classification import ForTextClassification as ForTextClassification
+from tfheads import distribute as distribute
+from tfheads import legacy as legacy
 from tfheads.optimizers import create_optimizer_and_schedule as create_optimizer_and_schedule
 from tfheads.optimizers import AdamW as AdamW
 from tfheads.callbacks import EvaluationCallback as EvaluationCallback

@@ -14,6 +14,7 @@ def stub() -> str:
     for cls in registry.TASKS.values():
         imports.append(f"from {cls.__module__} import {cls.__name__} as {cls.__name__}")
         aliases.append(f"{cls.auto_name} = {cls.__name__}")
+    imports += [f"from tfheads import {name} as {name}" for name in tfheads.MODULES]
     for name, place in tfheads.LAZY.items():
         module, _, attribute = place.partition(":")
         imports.append(f"from {module} import {attribute or name} as {attribute or name}")
