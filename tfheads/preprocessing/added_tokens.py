@@ -102,25 +102,25 @@ class Segments(NamedTuple):
     def with_tokens(self, tokens: Tokens, words: Words, margins: Margins | None) -> Tokens:
         """The tokens of each row: those of the text, whose words are given, and the added ones `[batch, (tokens)]`."""
         found = self.ids != NO_TOKEN
-        splits = code_points.splits_from_lengths(tf.cast(found, tf.int64))
+        splits, is_added, source = code_points.one_more_in_front(tokens.ids.row_splits, found)
+        count = tf.size(tokens.ids.values)
+        index = tf.where(is_added, count + tf.range(tf.size(source)) - source, source)
 
-        def joined(values: tf.Tensor, of_segments: tf.Tensor) -> tf.RaggedTensor:
-            added = code_points.ragged(tf.boolean_mask(of_segments, found), splits)
-            return tf.concat([tokens.ids.with_values(values), added], axis=1)
+        def joined(values: tf.Tensor, of_segments: tf.Tensor) -> tf.Tensor:
+            return tf.gather(tf.concat([values, tf.boolean_mask(of_segments, found)], 0), index)
 
-        ids = joined(tokens.ids.values, self.ids)
-        ids = code_points.ragged(ids.values, tf.gather(ids.row_splits, self.row_splits))
+        ids = code_points.ragged(joined(tokens.ids.values, self.ids), tf.gather(splits, self.row_splits))
         if tokens.words is None:
             return Tokens(ids)
         first_word = self.in_row(tf.where(found, 1, tf.cast(words.points.row_lengths(), tf.int32)))
         numbers = tokens.words + tf.gather(first_word, code_points.row_numbers(tokens.ids))
         starts, ends = joined(tokens.starts, self.starts), joined(tokens.ends, self.ends)
-        located = Tokens(ids, joined(numbers, first_word).values, starts.values, ends.values)
+        located = Tokens(ids, joined(numbers, first_word), starts, ends)
         if margins is None:
             return located
         of_text = margins.of_ids(tokens.ids.values)
         of_added = margins.of_strings(tf.where(found, self.strings, ""))
-        leading, trailing = (joined(*pair).values for pair in zip(of_text, of_added, strict=True))
+        leading, trailing = (joined(*pair) for pair in zip(of_text, of_added, strict=True))
         return located._replace(leading=leading, trailing=trailing)
 
 

@@ -54,16 +54,9 @@ class Text(NamedTuple):
     def preceded(self, point: int, wanted: tf.Tensor) -> "Text":
         """A character before the first one of the segments that are wanted `[segments]`; empty ones stay empty."""
         wanted &= self.points.row_lengths() > 0
-        splits = code_points.splits_from_lengths(tf.cast(wanted, tf.int64))
-        first = tf.boolean_mask(self.points.row_splits[:-1], wanted)
-
-        def before(values: tf.Tensor, new: tf.Tensor) -> tf.RaggedTensor:
-            return tf.concat([code_points.ragged(new, splits), self.points.with_values(values)], axis=1)
-
-        points = before(self.points.values, tf.fill([tf.size(first)], point))
-        if self.places is None:
-            return Text(points)
-        return Text(points, before(self.places, tf.gather(self.places, first)).values)
+        splits, is_new, source = code_points.one_more_in_front(self.points.row_splits, wanted)
+        characters = tf.where(is_new, point, tf.gather(self.points.values, source))
+        return self.replaced(code_points.ragged(characters, splits), source)
 
 
 class Words(NamedTuple):

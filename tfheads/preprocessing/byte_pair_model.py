@@ -74,7 +74,7 @@ class BytePairModel(tf.Module):
 
     def __call__(self, words: Words) -> Tokens:
         """The tokens of all words."""
-        words = self._without_missing(words)
+        whole_words, words = words, self._without_missing(words)
         strings = code_points.encode(words.points.values)
         whole = None if self.whole is None else self.whole(strings)
         rest = strings if whole is None else tf.where(whole.row_lengths() > 0, "", strings)
@@ -88,7 +88,8 @@ class BytePairModel(tf.Module):
             ends = tf.cast(tf.gather(tf.strings.length(strings), code_points.row_numbers(whole)), starts.dtype)
             ids, starts = tf.concat([ids, whole], 1), tf.concat([starts, whole.with_values(tf.zeros_like(ends))], 1)
             limits = tf.concat([limits, whole.with_values(ends)], 1)
-        return words.tokens_at_bytes(ids, starts, limits)
+        # Where characters were left out the rust library counts bytes without them, and looks them up in the whole word.
+        return (whole_words if self.drops else words).tokens_at_bytes(ids, starts, limits)
 
     def _without_missing(self, words: Words) -> Words:
         """The words with stand-ins for the characters that the vocabulary lacks, or without these."""

@@ -61,6 +61,23 @@ def row_numbers(text: tf.RaggedTensor) -> tf.Tensor:
     return runs(tf.cast(text.row_lengths(), tf.int32))[0]
 
 
+def one_more_in_front(splits: tf.Tensor, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """For rows of which some get one more item in front of the others.
+
+    Args:
+        splits: of the rows `[rows + 1]`, int64.
+        wanted: the rows that get one `[rows]`.
+
+    Returns:
+        The new splits; True for the new items `[items]`; and the number of the old item at each place, for a new one
+        of the item that follows it `[items]`, int32.
+    """
+    splits = splits + splits_from_lengths(tf.cast(wanted, splits.dtype))
+    where = tf.boolean_mask(splits[:-1], wanted)
+    new = tf.scatter_nd(where[:, None], tf.ones_like(where, tf.int32), splits[-1:])
+    return splits, new > 0, tf.range(tf.size(new)) - tf.cumsum(new, exclusive=True)
+
+
 def probed() -> Iterator[int]:
     """The code points to ask for: all but the surrogates, of a uniform plane the first and the two non-characters."""
     single = (plane * PLANE + offset for plane in UNIFORM_PLANES for offset in (0, PLANE - 2, PLANE - 1))
