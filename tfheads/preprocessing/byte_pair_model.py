@@ -88,7 +88,7 @@ class BytePairModel(tf.Module):
             ends = tf.cast(tf.gather(tf.strings.length(strings), code_points.row_numbers(whole)), starts.dtype)
             ids, starts = tf.concat([ids, whole], 1), tf.concat([starts, whole.with_values(tf.zeros_like(ends))], 1)
             limits = tf.concat([limits, whole.with_values(ends)], 1)
-        # Where characters were left out the rust library counts bytes without them, and looks them up in the whole word.
+        # Where characters were left out the rust library counts bytes without them and finds them in the whole word.
         return (whole_words if self.drops else words).tokens_at_bytes(ids, starts, limits)
 
     def _without_missing(self, words: Words) -> Words:

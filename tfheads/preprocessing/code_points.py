@@ -74,7 +74,7 @@ def one_more_in_front(splits: tf.Tensor, wanted: tf.Tensor) -> tuple[tf.Tensor, 
     """
     splits = splits + splits_from_lengths(tf.cast(wanted, splits.dtype))
     where = tf.boolean_mask(splits[:-1], wanted)
-    new = tf.scatter_nd(where[:, None], tf.ones_like(where, tf.int32), splits[-1:])
+    new = tf.scatter_nd(where[:, None], tf.ones_like(where, tf.int32), [splits[-1]])
     return splits, new > 0, tf.range(tf.size(new)) - tf.cumsum(new, exclusive=True)
 
 
