@@ -11,11 +11,14 @@ CLASSES: dict[str, type] = {}
 ALONE: dict[str, list[type]] = {}
 
 
-def task(name: str):
-    """Class decorator: registers a task class (`ForCausalLM`, ...) under the task's name."""
+def task(name: str, weights_of: str | None = None):
+    """Class decorator: registers a task class (`ForCausalLM`, ...) under the task's name.
+
+    A task with the head and the weights of another one, `weights_of`, is had by every family that has the other one.
+    """
 
     def register(cls: type) -> type:
-        cls.task = name
+        cls.task, cls.weights_of = name, weights_of or name
         TASKS[name] = cls
         CLASSES[cls.auto_name] = cls
         return cls
@@ -41,6 +44,8 @@ def family(model_type: str, alone: bool = False):
         else:
             FAMILIES[model_type] = cls
         module = sys.modules[cls.__module__]
+        free = {name: cls.heads.get(one.weights_of) for name, one in TASKS.items() if one.weights_of in cls.heads}
+        cls.heads = cls.heads if alone else {**cls.heads, **{n: h for n, h in free.items() if n not in cls.heads}}
         for name in cls.heads:
             named = TASKS[name].bind(cls, class_names(cls, name)[0])
             for alias in class_names(cls, name):

@@ -16,7 +16,7 @@ from tfheads.layers.low_rank import LowRank
 def tensor_sources(model) -> Iterator[TensorSource]:
     """Every tensor of the checkpoint, under transformers' names, its values read when it is written."""
     table: Table = model.family.table(model.config)
-    base = model.family.checkpoint_base(model.task)
+    base = model.family.checkpoint_base(model.weights_of)
     changes = {id(layer.kernel): layer.adapter for _, layer in layers_by_path(model) if getattr(layer, "adapter", None)}
     sources = [source for binding in table.bindings(model, base) for source in _sources(binding, changes)]
     yield from (source for source in sources if table.is_written(source.name, model.task))

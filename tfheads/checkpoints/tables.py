@@ -152,7 +152,7 @@ class Table:
             ValueError: a variable is bound twice or not at all, or a rule's path is spelled wrong.
         """
         rules = [(f"backbone.{path}", "{base}", rule, self._optional(path)) for path, rule in expanded(self.backbone)]
-        for section, own in enumerate(_sections(self.heads.get(model.task, {}))):
+        for section, own in enumerate(_sections(self.heads.get(model.weights_of, {}))):
             rules += [(f"head.{path}".rstrip("."), "", rule, section) for path, rule in expanded(own)]
         compiled = [(_pattern(path), *rest) for path, *rest in rules]
         found = []

@@ -60,7 +60,6 @@ class GPT2(Backbone):
     }
     heads = {
         **classifiers,
-        "text-classification": classifiers["sequence-classification"],
         "base": None,
         "causal-lm": language_model_head,
         "conditional-generation": lambda config: language_model_head(config, TargetLanguageModelHead),
@@ -123,7 +122,7 @@ class GPT2(Backbone):
                     within("language_model", language_model),
                     {"summary.summary": "multiple_choice_head.summary"},
                 ),
-                **dict.fromkeys(("sequence-classification", "text-classification"), {"classifier": "score"}),
+                "sequence-classification": {"classifier": "score"},
                 "document-classification": ({"classifier": "score"}, {"windows.score": "window_attention.score"}),
                 "multiple-choice": {"classifier": "score"},
                 "token-classification": {"classifier": "classifier"},

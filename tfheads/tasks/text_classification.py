@@ -14,7 +14,7 @@ from tfheads.preprocessing.texts import TextReader, are_texts
 from tfheads.registry import task
 
 
-@task("text-classification")
+@task("text-classification", weights_of="sequence-classification")
 class ForTextClassification(TaskModel):
     """The class (or number, or classes) of texts: strings in, names of classes out; weights of the sequence classifier.
 
