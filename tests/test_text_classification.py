@@ -4,10 +4,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import transformers
 
 import tfheads
+from tests.fixtures import cases
 from tests.fixtures.tiny_tokenizers import byte_level_bpe, wordpiece
 from tests.tiny_models import gpt2_config
+from tfheads import registry
 from tfheads.preprocessing.label_names import LabelNames
 from tfheads.preprocessing.texts import TextReader
 
@@ -160,3 +163,23 @@ def test_a_checkpoint_without_a_tokenizer_reads_ids_alone(tmp_path):
     assert model.tokenizer is None and model([[3, 4]]).logits.shape == (1, 2)
     model = tfheads.GPT2ForTextClassification.from_pretrained(tmp_path, tokenizer=TOKENIZER)
     assert model(TEXTS).logits.shape == (4, 2)
+
+
+def test_every_family_that_classifies_sequences_classifies_texts():
+    has = {name: family.heads for name, family in registry.FAMILIES.items()}
+    assert {name for name, heads in has.items() if "text-classification" in heads} == {
+        name for name, heads in has.items() if "sequence-classification" in heads
+    }
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama", "t5"])
+def test_texts_are_classes_with_the_weights_of_another_familys_sequence_classifier(kind, tmp_path):
+    sizes = {**next(iter(cases.EFFECTS[kind].values())), "vocab_size": len(TOKENIZER), "pad_token_id": 0, **NAMES}
+    config = transformers.AutoConfig.for_model(kind, **{**sizes, "eos_token_id": TOKENIZER("the")["input_ids"][-1]})
+    model = tfheads.AutoModelForTextClassification.from_config(config, seed=0, tokenizer=TOKENIZER)
+    texts = ["the cat the", "the dog the"]
+    model.save_pretrained(tmp_path)
+    plain = tfheads.AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(plain(model.encode(texts)).logits, model(texts).logits)
+    again = tfheads.AutoModelForTextClassification.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(again(texts).logits, model(texts).logits)

@@ -44,8 +44,8 @@ def family(model_type: str, alone: bool = False):
         else:
             FAMILIES[model_type] = cls
         module = sys.modules[cls.__module__]
-        free = {name: cls.heads.get(one.weights_of) for name, one in TASKS.items() if one.weights_of in cls.heads}
-        cls.heads = cls.heads if alone else {**cls.heads, **{n: h for n, h in free.items() if n not in cls.heads}}
+        free = {name: cls.heads[one.weights_of] for name, one in TASKS.items() if one.weights_of in cls.heads}
+        cls.heads = cls.heads if alone else {**free, **cls.heads}
         for name in cls.heads:
             named = TASKS[name].bind(cls, class_names(cls, name)[0])
             for alias in class_names(cls, name):

@@ -41,7 +41,7 @@ def dense_modules(model) -> list[DenseModule]:
     layers = {id(layer.kernel): layer for _, layer in layers_by_path(model) if isinstance(layer, Projection)}
     head = set() if model.head is None else {id(variable) for variable in model.head.weights}
     table, found = model.family.table(model.config), []
-    for binding in table.bindings(model, model.family.checkpoint_base(model.task)):
+    for binding in table.bindings(model, model.family.checkpoint_base(model.weights_of)):
         kernels = [id(variable) for variable in binding.variables]
         if all(kernel in layers for kernel in kernels):
             name = binding.names[0].removesuffix(".weight")
@@ -54,7 +54,7 @@ def head_bindings(model) -> list[Binding]:
     """What the checkpoint has of a task model's head."""
     head = set() if model.head is None else {id(variable) for variable in model.head.weights}
     table = model.family.table(model.config)
-    bindings = table.bindings(model, model.family.checkpoint_base(model.task))
+    bindings = table.bindings(model, model.family.checkpoint_base(model.weights_of))
     return [binding for binding in bindings if id(binding.variables[0]) in head]
 
 

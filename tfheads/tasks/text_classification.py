@@ -7,7 +7,7 @@ import tensorflow as tf
 import transformers
 
 from tfheads.checkpoints.tokenizers import load_tokenizer
-from tfheads.models import TaskModel
+from tfheads.models import ReadsTwice, TaskModel
 from tfheads.outputs import ModelOutput
 from tfheads.preprocessing.label_names import LabelNames
 from tfheads.preprocessing.texts import TextReader, are_texts
@@ -15,7 +15,7 @@ from tfheads.registry import task
 
 
 @task("text-classification", weights_of="sequence-classification")
-class ForTextClassification(TaskModel):
+class ForTextClassification(ReadsTwice, TaskModel):
     """The class (or number, or classes) of texts: strings in, names of classes out; weights of the sequence classifier.
 
     Calls, `fit`, `evaluate` and `predict` take texts: a list, an array or a tensor of strings, for pairs of texts a
