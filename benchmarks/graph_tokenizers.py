@@ -1,6 +1,6 @@
 """Compares the tokenizer inside the graph with the tokenizer itself: equal ids and texts of ids, lines per second.
 
-    python -m benchmarks.graph_tokenizers TOKENIZER_DIRECTORY TEXT_FILE... [--random 20000] [--cased]
+    python -m benchmarks.graph_tokenizers TOKENIZER_DIRECTORY TEXT_FILE... [--random 20000] [--cased] [--offsets]
 
 A text file is read line by line; of a .json file every string is a line, and .gz is unpacked. The tokenizer (a rust one
 uses all cores) and the graph take turns with the same batches, one call each.
@@ -87,9 +87,35 @@ def compare(name: str, lines: list[str], tokenizer, graph: GraphTokenizer, batch
         decoded = tokenizer.batch_decode(theirs, skip_special_tokens=True)
         pairs = zip(zip(ids.to_list(), texts, strict=True), zip(theirs, decoded, strict=True), strict=True)
         different += [line for line, (a, b) in zip(batch, pairs, strict=True) if a != b]
+    report(name, "lines with equal ids and texts", lines, different, seconds)
+
+
+def compare_offsets(name: str, lines: list[str], tokenizer, graph: GraphTokenizer, batch_size: int) -> None:
+    """Prints how many lines have equal ids, offsets and word ids, and the ratio of speeds."""
+    encode = tf.function(graph.encode, input_signature=[tf.TensorSpec([None], tf.string)])
+    batches = [lines[start : start + batch_size] for start in range(0, len(lines), batch_size)]
+    encode(tf.constant(batches[0]))
+    different, seconds = [], [0.0, 0.0]
+    for batch in batches:
+        start = time.perf_counter()
+        encodings = tokenizer.backend_tokenizer.encode_batch(batch)
+        middle = time.perf_counter()
+        ours = encode(tf.constant(batch))
+        end = time.perf_counter()
+        seconds = [seconds[0] + middle - start, seconds[1] + end - middle]
+        columns = (ours.input_ids, ours.word_ids, ours.starts, ours.ends)
+        for line, one, *row in zip(batch, encodings, *(column.to_list() for column in columns), strict=True):
+            starts, ends = ([offset[side] for offset in one.offsets] for side in (0, 1))
+            if row != [one.ids, [-1 if word is None else word for word in one.word_ids], starts, ends]:
+                different.append(line)
+    report(name, "lines with equal ids, offsets and words", lines, different, seconds)
+
+
+def report(name: str, what: str, lines: list[str], different: list[str], seconds: list[float]) -> None:
+    """Prints a result: the seconds are those of the tokenizer and of the graph."""
     speeds = [len(lines) / second for second in seconds]
     print(
-        f"{name}: {len(lines) - len(different)} of {len(lines)} lines equal; lines per second: graph {speeds[1]:.0f}, "
+        f"{name}: {len(lines) - len(different)} of {len(lines)} {what}; lines per second: graph {speeds[1]:.0f}, "
         f"tokenizer {speeds[0]:.0f}, ratio {speeds[1] / speeds[0]:.2f}",
         *(f"\n  differs: {line[:120]!r}" for line in different[:5]),
     )
@@ -109,6 +135,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=pathlib.Path, help="text files")
     parser.add_argument("--random", type=int, default=20000, help="number of random strings (default 20000)")
     parser.add_argument("--cased", action="store_true", help="for a directory with vocab.txt alone: keep upper case")
+    parser.add_argument("--offsets", action="store_true", help="compare offsets and words instead of decoded texts")
     parser.add_argument("--batch_size", type=int, default=1024, help="lines a call (default 1024)")
     arguments = parser.parse_args()
     tokenizer = load(arguments.tokenizer, arguments)
@@ -118,7 +145,8 @@ def main() -> None:
     lines = [line for path in arguments.files for line in read_lines(path)]
     for name, texts in (("files", lines), ("random strings", random_texts(arguments.random))):
         if texts:
-            compare(name, texts, tokenizer, graph, arguments.batch_size)
+            comparison = compare_offsets if arguments.offsets else compare
+            comparison(name, texts, tokenizer, graph, arguments.batch_size)
 
 
 if __name__ == "__main__":

@@ -294,8 +294,12 @@ def test_a_tokenizer_of_two_models(marian):
 
 
 def test_a_tokenizer_of_two_models_knows_no_offsets(marian):
-    with pytest.raises(ValueError, match="offsets of a tokenizer with two SentencePiece models"):
-        graph_tokenizer(marian, check=False).encode(["a"])
+    graph = graph_tokenizer(marian, check=False)
+    encoding = graph.encode(["the fox", ""])
+    assert encoding.input_ids.to_list() == marian(["the fox", ""])["input_ids"]
+    assert encoding.starts is None and encoding.ends is None and encoding.word_ids is None
+    with pytest.raises(ValueError, match="`tokenizer` must know offsets, MarianTokenizer knows none"):
+        verify(marian, graph, offsets=True)
 
 
 def test_verify_finds_another_score():

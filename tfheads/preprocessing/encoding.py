@@ -27,14 +27,16 @@ class Encoding(NamedTuple):
         starts, ends: where each token stands in its text, in characters (code points): from the first one to the one
             after the last; 0 and 0 for what was added `[windows, (length)]`, int32.
         rows: the number of the text that each window is of `[windows]`, int32.
+
+    `word_ids`, `starts` and `ends` are None where the tokenizer itself knows no offsets.
     """
 
     input_ids: tf.RaggedTensor
     token_type_ids: tf.RaggedTensor
     sequence_ids: tf.RaggedTensor
-    word_ids: tf.RaggedTensor
-    starts: tf.RaggedTensor
-    ends: tf.RaggedTensor
+    word_ids: tf.RaggedTensor | None
+    starts: tf.RaggedTensor | None
+    ends: tf.RaggedTensor | None
     rows: tf.Tensor
 
 
@@ -232,16 +234,12 @@ class Layout:
                 is_later = self.slices[piece.number].number > 0
                 types.append(tf.where(is_later, piece.later_type_id, piece.type_id))
                 sequences.append(piece.number)
-        starts, ends = self._offsets(trims)
-        return Encoding(
-            self.ids(),
-            self.ragged(self.of_pieces(types)),
-            self.ragged(self.of_pieces(sequences)),
-            self.ragged(self.of_tokens(self.tokens.words, -1)),
-            self.ragged(starts),
-            self.ragged(ends),
-            self.rows,
-        )
+        type_ids, sequence_ids = (self.ragged(self.of_pieces(values)) for values in (types, sequences))
+        if self.tokens.words is None:
+            return Encoding(self.ids(), type_ids, sequence_ids, None, None, None, self.rows)
+        words = self.ragged(self.of_tokens(self.tokens.words, -1))
+        starts, ends = map(self.ragged, self._offsets(trims))
+        return Encoding(self.ids(), type_ids, sequence_ids, words, starts, ends, self.rows)
 
     def _offsets(self, trims: tuple[bool, ...]) -> tuple[tf.Tensor, tf.Tensor]:
         starts, ends = self.of_tokens(self.tokens.starts, 0), self.of_tokens(self.tokens.ends, 0)

@@ -63,7 +63,10 @@ class GraphTokenizer(tf.Module):
         vocabulary_size: one more than the highest id.
         pad_token_id: the id that `pad` fills with; None when the tokenizer has no padding token.
         padding_side, truncation_side: "right" or "left", as in the tokenizer.
+        knows_offsets: whether `encode` gives offsets and word ids, as every fast tokenizer does.
     """
+
+    knows_offsets = True
 
     def __init__(self, tokenizer: transformers.PreTrainedTokenizerBase):
         super().__init__()
@@ -140,7 +143,7 @@ class GraphTokenizer(tf.Module):
                 what alone is truncated, or for more tokens than `stride`.
         """
         texts = [_texts("text", text)] + ([] if pair is None else [_texts("pair", pair)])
-        layout = self._layout(texts, max_length, truncation, stride, add_special_tokens, with_places=True)
+        layout = self._layout(texts, max_length, truncation, stride, add_special_tokens, self.knows_offsets)
         return layout.encoding(self._post_processor.trims)
 
     @tf.autograph.experimental.do_not_convert

@@ -28,6 +28,8 @@ class TwoModelTokenizer(GraphTokenizer):
         ValueError: when it has an option that cannot be expressed exactly in the graph.
     """
 
+    knows_offsets = False
+
     def __init__(self, tokenizer: transformers.PreTrainedTokenizerBase):
         tf.Module.__init__(self)
         if tokenizer.sp_model_kwargs:
@@ -55,8 +57,6 @@ class TwoModelTokenizer(GraphTokenizer):
 
     def _tokens(self, strings: tf.Tensor, with_places: bool) -> Tokens:
         """The tokens of texts without what is added around them `[batch, (tokens)]`."""
-        if with_places:
-            raise description.refuse("offsets of a tokenizer with two SentencePiece models")
         strings = tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
         rows = tf.size(strings, tf.int64)
         segments = self._added(Segments(strings, tf.fill([rows], NO_TOKEN), tf.range(rows + 1)))

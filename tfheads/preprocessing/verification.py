@@ -136,6 +136,8 @@ def verify(tokenizer: transformers.PreTrainedTokenizerBase, graph: GraphTokenize
 
 def verify_offsets(tokenizer: transformers.PreTrainedTokenizerBase, graph: GraphTokenizer) -> None:
     """The part of `verify` about offsets, word ids, pairs and windows."""
+    if not graph.knows_offsets:
+        raise ValueError(f"Argument `tokenizer` must know offsets, {type(tokenizer).__name__} knows none.")
     pairs = SENTENCES[1:] + SENTENCES[:1]
     added = tokenizer.num_special_tokens_to_add(pair=True)
     questions = ["a b"] * len(SENTENCES)
