@@ -18,6 +18,9 @@ examples:
 A checkpoint is a directory in Hugging Face's format or the id of a repository on the Hub.
 """
 
+SWITCH = {"action": "store_true", "default": None}
+POOLINGS = "mean, cls, max, ..., or sentence-transformers"
+
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments and help."""
@@ -59,12 +62,34 @@ def _add_export(commands) -> None:
     tokenizer = export.add_mutually_exclusive_group()
     tokenizer.add_argument("--tokenizer", help="directory or id of the tokenizer, if not the checkpoint")
     tokenizer.add_argument("--token-level", action="store_true", help="token ids in, logits out: without a tokenizer")
-    options = export.add_argument_group("options of serving_default")
-    options.add_argument("--max-new-tokens", type=int, help="causal language models: how far to go on (64)")
-    options.add_argument("--do-sample", action="store_true", default=None, help="draw tokens, not the likeliest")
+    export.add_argument("--jit-compile", **SWITCH, help="add token_level_xla, which servers with XLA can run")
+    _add_writing(export.add_argument_group("models that write, or fill masks"))
+    _add_reading(export.add_argument_group("models that read"))
+
+
+def _add_writing(options) -> None:
+    options.add_argument("--max-new-tokens", type=int, help="how many tokens at most (64)")
+    options.add_argument("--min-new-tokens", type=int, help="no end before so many (0)")
+    options.add_argument("--num-beams", type=int, help="search with so many beams (1)")
+    options.add_argument("--do-sample", **SWITCH, help="draw tokens, not the likeliest")
     options.add_argument("--temperature", type=float, help="above 0; lower is closer to the likeliest")
     options.add_argument("--top-p", type=float, help="draw from the likeliest tokens that add up to this probability")
     options.add_argument("--top-k", type=int, help="draw from so many; masked language models: how many answers (5)")
+    options.add_argument("--prefix", help="encoder-decoders: goes before every text (the config's)")
+    options.add_argument("--task", help="encoder-decoders: a name in the config's task_specific_params")
+
+
+def _add_reading(options) -> None:
+    options.add_argument("--function-to-apply", help="classes of texts: softmax, sigmoid or none (the problem's own)")
+    options.add_argument("--aggregation-strategy", help="classes of tokens: none, simple, first, average, max (simple)")
+    options.add_argument("--ignore-labels", nargs="*", help="classes of tokens: labels to leave out (O)")
+    options.add_argument("--stride", type=int, help="classes of tokens: overlap of windows (long texts are cut)")
+    options.add_argument("--max-seq-len", type=int, help="questions: tokens of a window (384)")
+    options.add_argument("--doc-stride", type=int, help="questions: overlap of windows (128)")
+    options.add_argument("--max-answer-len", type=int, help="questions: tokens of an answer (15)")
+    options.add_argument("--handle-impossible-answer", **SWITCH, help="questions: there may be no answer")
+    options.add_argument("--pooling", help=f"bare models: {POOLINGS} (the directory's, or mean)")
+    options.add_argument("--normalize", **SWITCH, help="bare models: vectors of length 1 (the directory's)")
 
 
 def _add_serve(commands) -> None:

@@ -19,6 +19,11 @@ def plain(value):
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
+def encoded(value):
+    """Strings of the calls as bytes."""
+    return [encoded(item) for item in value] if isinstance(value, list) else value.encode("latin-1")
+
+
 def main(calls: str) -> None:
     """Calls the signatures in turn; an error is an answer too."""
     loaded, answers = {}, []
@@ -27,12 +32,12 @@ def main(calls: str) -> None:
         if directory not in loaded:
             loaded[directory] = tf.saved_model.load(directory)
         for key, (dtype, value) in inputs.items():
-            value = [text.encode("latin-1") for text in value] if dtype == "string" else value
+            value = encoded(value) if dtype == "string" else value
             given[key] = tf.constant(value, dtype, shape=[0] if value == [] else None)
         try:
             answer = loaded[directory].signatures[name](**given)
             answers.append({key: plain(tensor.numpy().tolist()) for key, tensor in answer.items()})
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, TypeError, ValueError) as error:
             answers.append(str(error))
     forbidden = [module for module in ("tfheads", "transformers", "tokenizers") if module in sys.modules]
     print(json.dumps({"answers": answers, "forbidden": forbidden}))

@@ -1,8 +1,5 @@
 """SavedModels: answers in a fresh process without tfheads, no XLA, atomic versions, refusals."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +11,9 @@ from tokenizers import decoders
 import tfheads
 from tests.fixtures import pipeline_cases, tiny_tokenizers
 from tests.rebuilt_models import rebuilt
-from tfheads.serving.rows import last_tokens
+from tests.serving_calls import call, decoded, texts
 from tfheads.serving.versions import new_version
 
-CLIENT = Path(__file__).with_name("serving_client.py")
 PROMPTS = ["the cat sat on", "", "a café,  two\n lines 中 😀", "the dog ran " * 50, "x", "nul\0 and \x7f"]
 MASKED = [
     "the cat [MASK] on the mat.",
@@ -30,29 +26,6 @@ MASKED = [
 
 
 ANSWERS = ("sequences", "tokens", "token_ids", "scores")
-
-
-def call(calls: list, folder: Path) -> list:
-    """Answers of signatures in a process that imports tensorflow and tensorflow_text alone."""
-    (folder / "calls.json").write_text(json.dumps(calls))
-    command = [sys.executable, str(CLIENT), str(folder / "calls.json")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert result["forbidden"] == []
-    return result["answers"]
-
-
-def texts(values: list) -> list:
-    """Strings or bytes as the client wants them."""
-    return ["string", [(v if isinstance(v, bytes) else v.encode()).decode("latin-1") for v in values]]
-
-
-def decoded(value):
-    """What the client gave, as text."""
-    if isinstance(value, list):
-        return [decoded(item) for item in value]
-    return value.encode("latin-1").decode("utf-8")
 
 
 def sampling(prompts: list, **changes) -> list:
@@ -232,7 +205,8 @@ def test_the_graph_needs_no_xla_and_holds_no_weights(bundle, request):
     marked = [function.signature.name for function in library if function.attr["_XlaMustCompile"].b]
     assert not marked + [node.name for node in nodes if node.attr["_XlaMustCompile"].b]
     loops = [node for node in nodes if node.op in ("While", "StatelessWhile") and bundle == "generator"]
-    assert len(loops) == 2 * (bundle == "generator")  # one greedy, one sampling, shared by the signatures
+    # One greedy, one sampling, shared by the signatures; and in each signature one over the groups of prompts.
+    assert len(loops) == (2 + 2) * (bundle == "generator")
     constants = [node.attr["value"].tensor for node in nodes if node.op == "Const"]
     floats = [len(tensor.tensor_content) for tensor in constants if tensor.dtype == tf.float32.as_datatype_enum]
     assert max(floats, default=0) < 1000
@@ -292,7 +266,7 @@ def test_an_inexact_tokenizer_is_refused(gpt2, tmp_path):
     ],
 )
 def test_bad_options(gpt2, tmp_path, monkeypatch, options, error, message):
-    monkeypatch.setattr("tfheads.serving.export._in_graph", lambda model, tokenizer: None)
+    monkeypatch.setattr("tfheads.serving.export._in_graph", lambda model, tokenizer, offsets: None)
     with pytest.raises(error, match=message):
         gpt2.export_serving(tmp_path, **{"tokenizer": tiny_tokenizers.byte_level_bpe(), **options})
     assert not list(tmp_path.iterdir())
@@ -308,11 +282,3 @@ def test_models_that_have_no_text_signature(bert, gpt2, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="directory must not be a file"):
         gpt2.export_serving(tmp_path / "file", None)
-
-
-def test_last_tokens():
-    ids = tf.ragged.constant([[1, 2, 3, 4], [], [5]])
-    dense, lengths = last_tokens(ids, 3)
-    assert dense.numpy().tolist() == [[2, 3, 4], [0, 0, 0], [5, 0, 0]] and lengths.numpy().tolist() == [3, 0, 1]
-    dense, lengths = last_tokens(ids[:0], 3)
-    assert dense.shape == (0, 0) and lengths.shape == (0,)

@@ -55,7 +55,7 @@ def compiled(nodes) -> list[str]:
 
 def test_only_the_signature_for_xla_needs_it(graph):
     signatures = [name for name in graph.signature_def if not name.startswith("__")]
-    assert sorted(signatures) == ["serving_default", "token_level", "token_level_xla"]
+    assert sorted(signatures) == ["serving_default", "text_pair", "token_level", "token_level_xla"]
     for name in signatures:
         nodes = nodes_of(graph, name)
         assert len(nodes) > 100 and "MatMul" in {node.op for node in nodes}

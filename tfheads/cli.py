@@ -11,6 +11,12 @@ from tfheads.checkpoints import hub
 from tfheads.checkpoints.pretrained import read_config
 from tfheads.verification import class_for, verify
 
+# Arguments of `tfheads export` that are no options of `export_serving`.
+OF_EXPORT = (
+    *("command", "checkpoint", "class_name", "revision", "dtype"),
+    *("directory", "version", "overwrite", "tokenizer", "token_level"),
+)
+
 
 def run(asked: argparse.Namespace) -> int:
     """Runs one command; what the user can mend is one line, not a traceback."""
@@ -38,8 +44,7 @@ def run_export(asked: argparse.Namespace) -> int:
     check_version(asked.directory, asked.version, asked.overwrite)
     directory = hub.resolve(asked.checkpoint, revision=asked.revision)
     cls = class_for(read_config(directory), asked.class_name)
-    names = ("max_new_tokens", "do_sample", "temperature", "top_p", "top_k")
-    options = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
+    options = {name: value for name, value in vars(asked).items() if name not in OF_EXPORT and value is not None}
     model = cls.from_pretrained(directory, dtype=asked.dtype)
     tokenizer = None if asked.token_level else asked.tokenizer or directory
     print(f"exporting {type(model).__name__} ({model.count_params():,} parameters)", flush=True)

@@ -91,6 +91,11 @@ class TaskModel(Pretrained, Served, Adapted, TaskTrainer, keras.Model):
         return (*self.backbone.input_names, *getattr(self.head, "input_names", ()))
 
     @property
+    def input_limit(self) -> int | None:
+        """The longest row that the model takes, in tokens; None for no limit."""
+        return self.backbone.length_limit
+
+    @property
     def token_level_inputs(self) -> dict[str, int]:
         """The inputs of a served model that takes token ids, all of them needed, and how many axes they have."""
         wanted = {"input_ids", "attention_mask", "decoder_input_ids"}

@@ -46,13 +46,14 @@ class Truncation(NamedTuple):
     Attributes:
         room: the tokens that a row has for its sequences; None for no limit.
         strategy: one of TRUNCATIONS.
-        stride: how many tokens neighbouring windows share; None for the first window of each text alone.
+        stride: how many tokens neighbouring windows share, one number or `[batch]`; None for the first window of each
+            text alone.
         side: where a text is cut, "right" or "left".
     """
 
     room: int | None = None
     strategy: str = "longest_first"
-    stride: int | None = None
+    stride: int | tf.Tensor | None = None
     side: str = "right"
 
 
@@ -140,7 +141,8 @@ def windows(lengths: list[tf.Tensor], truncation: Truncation, order: tuple[int, 
     slices = []
     for length, most, number in zip(lengths, kept, numbers, strict=True):
         length, most = tf.gather(length, rows), tf.gather(most, rows)
-        shift = number * (most - (truncation.stride or 0))
+        stride = 0 if truncation.stride is None else tf.gather(tf.broadcast_to(truncation.stride, [batch]), rows)
+        shift = number * (most - stride)
         if truncation.side == "right":
             begin, end = shift, tf.minimum(shift + most, length)
         else:
@@ -149,9 +151,10 @@ def windows(lengths: list[tf.Tensor], truncation: Truncation, order: tuple[int, 
     return rows, slices
 
 
-def window_counts(length: tf.Tensor, most: tf.Tensor, stride: int) -> tf.Tensor:
+def window_counts(length: tf.Tensor, most: tf.Tensor, stride: int | tf.Tensor) -> tf.Tensor:
     """How many windows of at most so many tokens a sequence needs, when neighbours share `stride` tokens `[batch]`."""
-    message = f"Argument `stride` must be less than the tokens that truncation leaves of a text or pair, got {stride}."
+    message = "Argument `stride` must be less than the tokens that truncation leaves of a text or pair"
+    message += "." if tf.is_tensor(stride) else f", got {stride}."
     with checked(tf.reduce_all((length <= most) | (stride < most)), message):
         rest = tf.maximum(length - most, 0)
     step = tf.maximum(most - stride, 1)

@@ -61,6 +61,7 @@ class GraphTokenizer(tf.Module):
     Attributes:
         id_to_token: the token of each id, as it stands in the vocabulary `[vocabulary]`; "" for an id without one.
         vocabulary_size: one more than the highest id.
+        decoder: makes the texts of ids.
         pad_token_id: the id that `pad` fills with; None when the tokenizer has no padding token.
         padding_side, truncation_side: "right" or "left", as in the tokenizer.
         knows_offsets: whether `encode` gives offsets and word ids, as every fast tokenizer does.
@@ -84,7 +85,7 @@ class GraphTokenizer(tf.Module):
         tokens = [backend.id_to_token(i) for i in range(self.vocabulary_size)]
         special = {token["id"] for token in part["added_tokens"] if token["special"]}
         decoder = decoders.build(part["decoder"], tokens, special, _cleans_up(tokenizer, part))
-        self._decoder = without_prompts_and_times(decoder, tokenizer)
+        self.decoder = without_prompts_and_times(decoder, tokenizer)
         self._margins = Margins(tokens) if self._post_processor.trims else None
         with tf.init_scope():
             self.id_to_token = tf.constant([token or "" for token in tokens])
@@ -118,7 +119,7 @@ class GraphTokenizer(tf.Module):
         pair: tf.Tensor | Sequence[str] | None = None,
         max_length: int | None = None,
         truncation: str = "longest_first",
-        stride: int | None = None,
+        stride: int | tf.Tensor | None = None,
         add_special_tokens: bool = True,
     ) -> Encoding:
         """Rows of tokens with their places in the texts, as the tokenizer itself gives them.
@@ -129,8 +130,8 @@ class GraphTokenizer(tf.Module):
             max_length: no row has more tokens than this, added ones included; None for no limit.
             truncation: what is cut to `max_length`: "longest_first" the longer one or both, "only_first" the text,
                 "only_second" the pair, "do_not_truncate" nothing.
-            stride: None for one row of each text. A number gives a text that is cut as many rows as it needs, one after
-                the other; neighbouring ones share so many tokens.
+            stride: None for one row of each text. A number, or one for each text `[batch]`, gives a text that is cut as
+                many rows as it needs, one after the other; neighbouring ones share so many tokens.
             add_special_tokens: whether to add what the tokenizer adds around texts.
 
         Returns:
@@ -204,7 +205,7 @@ class GraphTokenizer(tf.Module):
             ids = tf.ragged.constant(ids, tf.int32, ragged_rank=1)
         if not isinstance(ids, tf.RaggedTensor):
             ids = tf.RaggedTensor.from_tensor(ids)
-        return self._decoder(tf.cast(ids, tf.int32), skip_special_tokens)
+        return self.decoder(tf.cast(ids, tf.int32), skip_special_tokens)
 
     def _layout(
         self, texts: list[tf.Tensor], max_length, truncation: str, stride, add_special_tokens: bool, with_places: bool
@@ -280,7 +281,8 @@ def _truncation(added: int, sequences: int, max_length, strategy: str, stride, s
         raise ValueError(f"Argument `truncation` must be one of {', '.join(TRUNCATIONS)}, got {strategy!r}.")
     if strategy == "only_second" and sequences == 1:
         raise ValueError("Argument `truncation` must not be 'only_second' without argument `pair`.")
-    for name, value, least in (("max_length", max_length, 1), ("stride", stride, 0)):
+    shared = None if tf.is_tensor(stride) else stride
+    for name, value, least in (("max_length", max_length, 1), ("stride", shared, 0)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise ValueError(f"Argument `{name}` must be a whole number from {least} or None, got {value!r}.")
     if max_length is None or strategy == "do_not_truncate":
@@ -291,7 +293,7 @@ def _truncation(added: int, sequences: int, max_length, strategy: str, stride, s
             f"Argument `max_length` must leave room for the {added} tokens that are added to each text, "
             f"got {max_length}."
         )
-    if stride is not None and stride >= room:
+    if shared is not None and shared >= room:
         raise ValueError(
             f"Argument `stride` must be less than the {room} tokens that `max_length` leaves for the texts of a row, "
             f"got {stride}."

@@ -45,7 +45,7 @@ class TwoModelTokenizer(GraphTokenizer):
         names = tokenizer.decoder | {i: token.content for i, token in tokenizer.added_tokens_decoder.items()}
         self.vocabulary_size = max(names) + 1
         tokens = [names.get(i) for i in range(self.vocabulary_size)]
-        self._decoder = TwoModelDecoder(tokenizer, tokens)
+        self.decoder = TwoModelDecoder(tokenizer, tokens)
         with tf.init_scope():
             keys = tf.constant([token.encode() for token in tokenizer.encoder])
             values = tf.constant(list(tokenizer.encoder.values()), tf.int32)

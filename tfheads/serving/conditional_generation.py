@@ -19,5 +19,5 @@ class ConditionalGenerationBundle(GenerationBundle):
         behind = tf.range(tf.shape(ids)[1])[None, :] == lengths[:, None]
         return Prompt(tf.where(behind, separator, ids), lengths + 1, {}), lengths > 0
 
-    def answer(self, text: tf.Tensor, new: tf.RaggedTensor) -> dict[str, tf.Tensor]:
+    def answer(self, text: tf.Tensor, prompt: Prompt, new: tf.RaggedTensor) -> dict[str, tf.Tensor]:
         return {"generated_text": self.graph.detokenize(new)}

@@ -9,12 +9,10 @@ from tfheads.models import TaskModel
 from tfheads.pipelines.feature_extraction import FeatureExtractionPipeline
 from tfheads.pipelines.sentence_embeddings import POOLINGS, SentenceModules
 from tfheads.preprocessing import GraphTokenizer
-from tfheads.serving.text import TextBundle
+from tfheads.serving.text import SPACES, TextBundle
 from tfheads.serving.token_level import EXAMPLE_TEXT, text_input, traced, valid_text
 
 FARTHEST = -3e38
-# What `str.strip` removes, as a class of RE2.
-SPACES = "".join(f"\\x{{{point:x}}}" for point in range(0x110000) if chr(point).isspace())
 
 
 class EmbeddingBundle(TextBundle):

@@ -13,11 +13,14 @@ from tfheads.generation.sampling import WARPERS
 from tfheads.generation.settings import CHANGES, ENDS, SEARCH, settings
 from tfheads.models import TaskModel
 from tfheads.preprocessing import GraphTokenizer
-from tfheads.serving.rows import NO_LIMIT
+from tfheads.serving.rows import NO_LIMIT, group
 from tfheads.serving.text import TextBundle
 from tfheads.serving.token_level import EXAMPLE_TEXT, scalar, text_input, traced
 
 DEFAULT_NEW_TOKENS = 64
+# Each group of prompts has a loop of its own, which costs as much for one row as for a few: groups are wide.
+BUCKETS = tuple(4**power for power in range(3, 11))
+TOKENS_AT_ONCE = 2**16
 OPTIONS = [name for name in (*SEARCH, *CHANGES, *ENDS) if name != "num_return_sequences"]
 
 
@@ -67,7 +70,7 @@ class GenerationBundle(TextBundle):
         """What is gone on from, with room for so many new tokens; and which rows can be gone on from `[batch]`."""
         raise NotImplementedError
 
-    def answer(self, text: tf.Tensor, new: tf.RaggedTensor) -> dict[str, tf.Tensor]:
+    def answer(self, text: tf.Tensor, prompt: Prompt, new: tf.RaggedTensor) -> dict[str, tf.Tensor]:
         """The answer of a signature from the new tokens `[batch, (new)]`."""
         raise NotImplementedError
 
@@ -148,6 +151,32 @@ class GenerationBundle(TextBundle):
     def _generated(self, text, options: Options, tokens: Callable) -> dict[str, tf.Tensor]:
         """The answer, from a function of the prompt that gives new tokens and their numbers."""
         prompt, goes_on = self.prompt(text, options.max_new_tokens)
-        new, made = tokens(prompt)
+        new, made = in_groups(prompt, tokens, options.max_new_tokens)
         kept = tf.range(tf.shape(new)[1])[None, :] < tf.where(goes_on, made, 0)[:, None]
-        return self.answer(text, tf.ragged.boolean_mask(new, kept))
+        return self.answer(text, prompt, tf.ragged.boolean_mask(new, kept))
+
+
+def in_groups(prompt: Prompt, tokens: Callable, most: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """New tokens `[batch, most]` and their numbers `[batch]`; what is read that is of like length goes together.
+
+    Args:
+        prompt: of all rows.
+        tokens: a function of the prompt of some rows that gives their new tokens and their numbers.
+        most: the most new tokens, a scalar.
+    """
+    lengths = tf.reduce_sum(tf.cast(prompt.source["attention_mask"], tf.int32), 1) if prompt.source else prompt.lengths
+    order = tf.argsort(lengths, stable=True)
+    ordered = tf.gather(lengths, order)
+
+    def advance(begin, new, made):
+        end, longest = group(ordered, begin, BUCKETS, TOKENS_AT_ONCE)
+        rows = order[begin:end]
+        part = tf.nest.map_structure(lambda values: tf.gather(values, rows), prompt)
+        source = {name: values[:, :longest] for name, values in part.source.items()}
+        found = tokens(Prompt(part.input_ids[:, : tf.reduce_max(part.lengths)], part.lengths, source))
+        both = zip((new, made), found, strict=True)
+        return end, *(tf.tensor_scatter_nd_update(old, rows[:, None], values) for old, values in both)
+
+    count = tf.size(order)
+    nothing = tf.constant(0), tf.zeros([count, most], tf.int32), tf.zeros([count], tf.int32)
+    return tf.while_loop(lambda begin, *_: begin < count, advance, nothing, parallel_iterations=1)[1:]

@@ -1,17 +1,17 @@
 """Signatures of masked language models: text with masks in, the most probable tokens out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
 from tfheads.models import TaskModel
-from tfheads.pipelines.fill_mask import mask_logits
 from tfheads.preprocessing import GraphTokenizer
-from tfheads.serving.rows import NO_LIMIT, last_tokens
-from tfheads.serving.token_level import Bundle, per_row, text_input, traced
+from tfheads.serving.rows import NO_LIMIT, first_tokens
+from tfheads.serving.text import TextBundle
+from tfheads.serving.token_level import per_row, text_input, traced
 
 
-class MaskedLMBundle(Bundle):
+class MaskedLMBundle(TextBundle):
     """A masked language model with its tokenizer.
 
     Args:
@@ -27,10 +27,11 @@ class MaskedLMBundle(Bundle):
     option_names = ("top_k",)
 
     def __init__(self, model: TaskModel, graph: GraphTokenizer, tokenizer, options: dict):
-        super().__init__(model, options)
+        super().__init__(model, graph, tokenizer, options)
         if tokenizer.mask_token_id is None:
             raise ValueError(f"tokenizer must have a mask token, {type(tokenizer).__name__} has none")
-        self.graph, self.mask_token, self.mask_token_id = graph, tokenizer.mask_token, tokenizer.mask_token_id
+        self.mask_token, self.mask_token_id = tokenizer.mask_token, tokenizer.mask_token_id
+        self.encoder = self.rows(self._hidden, per_token=["hidden"])
         self.top_k, most = options.get("top_k", 5), model.vocab_size
         if not isinstance(self.top_k, int) or not 1 <= self.top_k <= most:
             raise ValueError(f"top_k must be a whole number from 1 to {most}, got {self.top_k!r}")
@@ -58,10 +59,9 @@ class MaskedLMBundle(Bundle):
         tf.debugging.assert_greater_equal(top_k, 1, "top_k must be at least 1")
         tf.debugging.assert_less_equal(top_k, most, f"top_k must be at most {most}, the size of the vocabulary")
         tf.debugging.assert_equal(tf.size(top_k), tf.size(text), "top_k must have a number for each text")
-        limit = self.model.backbone.length_limit
-        ids, lengths = last_tokens(self.graph.tokenize(text, max_length=limit), NO_LIMIT)
-        mask = tf.cast(tf.range(tf.shape(ids)[1])[None, :] < lengths[:, None], tf.int32)
-        places, logits = mask_logits(self.model, {"input_ids": ids, "attention_mask": mask}, self.mask_token_id)
+        inputs = self.encode(text)
+        ids, lengths = first_tokens(inputs["input_ids"], NO_LIMIT)
+        places, logits = self._masks(inputs)
         rows = tf.cast(places[:, 0], tf.int32)
         wanted = tf.gather(top_k, rows)
         scores, chosen = tf.math.top_k(tf.nn.softmax(logits), tf.reduce_max(tf.concat([[1], wanted], 0)))
@@ -73,6 +73,19 @@ class MaskedLMBundle(Bundle):
         answer = {name: tf.where(kept, value, tf.zeros([], value.dtype)) for name, value in answer.items()}
         answer = {name: _by_row(value, rows, tf.size(text)) for name, value in answer.items()}
         return {**answer, "mask_count": counts}
+
+    def _hidden(self, inputs: Mapping) -> dict[str, tf.Tensor]:
+        return {"hidden": self.model.backbone(inputs, training=False)["last_hidden_state"]}
+
+    def _masks(self, inputs: Mapping) -> tuple[tf.Tensor, tf.Tensor]:
+        """Where the masks are `[masks, 2]` (row, place), and their logits `[masks, vocabulary]`."""
+        ids, hidden = inputs["input_ids"], self.encoder(inputs)["hidden"]
+        masks = tf.where(ids.values == self.mask_token_id)[:, 0]
+        rows = tf.gather(ids.value_rowids(), masks)
+        encoded = {"last_hidden_state": tf.gather(hidden, masks)[:, None, :]}
+        table = tf.convert_to_tensor(self.model.backbone.token_table)
+        logits = self.model.head(encoded, token_table=table, training=False)["logits"]
+        return tf.stack([rows, masks - tf.gather(ids.row_starts(), rows)], 1), tf.cast(logits[:, 0], "float32")
 
     def _sequences(self, ids, lengths, places, chosen, is_only) -> tf.Tensor:
         """The texts `[masks, top_k]` with each mask filled by each token."""

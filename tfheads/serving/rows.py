@@ -1,11 +1,10 @@
 """Rows of tokens of any length through a model, inside the graph: those of like length together."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import tensorflow as tf
 
-SMALLEST_BUCKET = 32
-LARGEST_BUCKET = 2**20
+BUCKETS = tuple(2**power for power in range(5, 21))
 TOKENS_AT_ONCE = 2**14
 NO_LIMIT = 2**30
 
@@ -48,7 +47,7 @@ class BucketedRows:
         values = {name: tf.cast(inputs[name].values, tf.int32) for name in self.fills}
 
         def advance(begin, found):
-            end, longest = _group(ordered, begin)
+            end, longest = group(ordered, begin)
             rows, columns = order[begin:end], tf.range(longest)[None, :]
             real = columns < tf.gather(lengths, rows)[:, None]
             places = tf.where(real, tf.gather(starts, rows)[:, None] + columns, 0)
@@ -79,17 +78,22 @@ class BucketedRows:
         return tf.tensor_scatter_nd_update(old, where[:, None], updates)
 
 
-def _group(ordered: tf.Tensor, begin: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where the group ends that begins at `begin` in the sorted lengths, and how long its longest row is."""
-    buckets = tf.constant([*_powers(SMALLEST_BUCKET, LARGEST_BUCKET), tf.int32.max])
+def group(
+    ordered: tf.Tensor, begin: tf.Tensor, buckets: Sequence[int] = BUCKETS, tokens_at_once: int = TOKENS_AT_ONCE
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where the group of rows of like length ends that begins at `begin`, and how long its longest row is.
+
+    Args:
+        ordered: lengths of rows `[rows]`, sorted.
+        begin: a scalar.
+        buckets: rows up to the first of these lengths that fits are one group, sorted; longer rows are one group too.
+        tokens_at_once: a group is padded to no more tokens than this, unless it is a single row.
+    """
+    buckets = tf.constant([*buckets, tf.int32.max])
     width = tf.gather(buckets, tf.searchsorted(buckets, ordered[begin, None])[0])
     within = tf.searchsorted(ordered, width[None], side="right")[0]
-    end = tf.minimum(within, begin + tf.maximum(1, TOKENS_AT_ONCE // width))
+    end = tf.minimum(within, begin + tf.maximum(1, tokens_at_once // width))
     return end, ordered[end - 1]
-
-
-def _powers(first: int, last: int) -> list[int]:
-    return [first << power for power in range(32) if first << power <= last]
 
 
 def last_tokens(ids: tf.RaggedTensor, most) -> tuple[tf.Tensor, tf.Tensor]:

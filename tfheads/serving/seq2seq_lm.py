@@ -31,6 +31,7 @@ class Seq2SeqLMBundle(GenerationBundle):
     def __init__(self, model: TaskModel, graph: GraphTokenizer, tokenizer, options: dict):
         options = {**task_options(model.config, options.get("task")), **options}
         super().__init__(model, graph, tokenizer, options)
+        self.row_inputs = ["input_ids"]  # of a source nothing else is read
         self.start = target_start(options, model.generation_config)
         self.prefix = options.get("prefix", getattr(model.config, "prefix", None)) or ""
         if not isinstance(self.prefix, str):
@@ -51,7 +52,7 @@ class Seq2SeqLMBundle(GenerationBundle):
         prompt = Prompt(tf.fill([tf.size(text), 1], self.start), ones, {"input_ids": source, "attention_mask": real})
         return prompt, lengths > 0
 
-    def answer(self, text: tf.Tensor, new: tf.RaggedTensor) -> dict[str, tf.Tensor]:
+    def answer(self, text: tf.Tensor, prompt: Prompt, new: tf.RaggedTensor) -> dict[str, tf.Tensor]:
         start = tf.fill([tf.size(text), 1], self.start)
         return {"generated_text": self.graph.detokenize(tf.concat([start, new], axis=1))}
 

@@ -1,5 +1,6 @@
 """What bundles share that read texts: the tokenizer, and the model over rows of mixed lengths."""
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 
 import tensorflow as tf
@@ -7,9 +8,13 @@ import tensorflow as tf
 from tfheads.models import TaskModel
 from tfheads.pipelines.base import fill_values
 from tfheads.preprocessing import GraphTokenizer
+from tfheads.preprocessing.encoding import Encoding
 from tfheads.preprocessing.texts import UNLIMITED
 from tfheads.serving.rows import BucketedRows
 from tfheads.serving.token_level import Bundle
+
+# What `str.strip` removes, as a class of RE2.
+SPACES = "".join(f"\\x{{{point:x}}}" for point in range(0x110000) if chr(point).isspace())
 
 
 class TextBundle(Bundle):
@@ -30,11 +35,12 @@ class TextBundle(Bundle):
         self.graph = graph
         limits = (model.backbone.length_limit, tokenizer.model_max_length)
         self.row_length = min((limit for limit in limits if limit is not None and limit < UNLIMITED), default=None)
-        known = model.backbone.input_names
-        self.row_inputs = [name for name in ("input_ids", "token_type_ids") if name in known]
-        self.row_inputs = [name for name in self.row_inputs if name in tokenizer.model_input_names]
+        known = (*model.backbone.input_names, *getattr(model.head, "input_names", ()))
+        names = [name for name in ("input_ids", "token_type_ids") if name in known]
+        self.row_inputs = [name for name in names if name in tokenizer.model_input_names]
         fill = fill_values(model, tokenizer)
         self.fills = {name: fill.get(name, 0) for name in self.row_inputs}
+        self._encode = functools.lru_cache(maxsize=None)(self._made_encode)  # each is in the graph once, without a name
 
     def rows(self, outputs: Callable[[Mapping], dict[str, tf.Tensor]], per_token: Collection[str] = ()) -> BucketedRows:
         """A function of rows of mixed lengths, from one of padded rows."""
@@ -49,16 +55,30 @@ class TextBundle(Bundle):
 
         return self.rows(outputs, names if per_token else ())
 
-    def encode(self, text: tf.Tensor) -> dict[str, tf.RaggedTensor]:
-        """What the model takes of texts, one row for each, cut to the longest row."""
-        ids = self.graph.tokenize(text, self.row_length)
-        inputs = {"input_ids": ids, "token_type_ids": ids.with_values(tf.zeros_like(ids.values))}
-        return {name: inputs[name] for name in self.row_inputs}
+    def inputs_of(self, encoding: Encoding) -> dict[str, tf.RaggedTensor]:
+        """What the model takes of tokens."""
+        return {name: getattr(encoding, name) for name in self.row_inputs}
+
+    def encode(self, text: tf.Tensor, pair: tf.Tensor | None = None) -> dict[str, tf.RaggedTensor]:
+        """What the model takes of texts or of pairs, one row for each, cut to the longest row."""
+        return self._encode(1)(text) if pair is None else self._encode(2)(text, pair)
+
+    def _made_encode(self, count: int) -> Callable:
+        def encode(*texts):
+            if count == 1 and self.row_inputs == ["input_ids"]:  # not all tokenizers know more
+                return {"input_ids": self.graph.tokenize(*texts, max_length=self.row_length)}
+            return self.inputs_of(self.graph.encode(*texts, max_length=self.row_length))
+
+        return tf.function(encode, input_signature=[tf.TensorSpec([None], tf.string)] * count, autograph=False)
 
 
-def checked_texts(first: tf.Tensor, second: tf.Tensor, names: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Two inputs of a signature that must have as many texts as each other."""
-    message = f"{names} must have as many texts as each other"
-    check = tf.debugging.assert_equal(tf.size(first), tf.size(second), message)
+def is_blank(text: tf.Tensor) -> tf.Tensor:
+    """Which texts in valid UTF-8 are empty, or spaces alone `[batch]`."""
+    return tf.strings.regex_full_match(text, f"[{SPACES}]*")
+
+
+def as_many(first: tf.Tensor, second: tf.Tensor, names: str) -> list[tf.Tensor]:
+    """Two inputs of a signature, which must have as many texts as each other."""
+    check = tf.debugging.assert_equal(tf.size(first), tf.size(second), f"{names} must have as many texts as each other")
     with tf.control_dependencies([check]):
-        return tf.identity(first), tf.identity(second)
+        return [tf.identity(first), tf.identity(second)]

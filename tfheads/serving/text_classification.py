@@ -7,8 +7,8 @@ import tensorflow as tf
 from tfheads.models import TaskModel
 from tfheads.preprocessing import GraphTokenizer
 from tfheads.serving.classes import Classes
-from tfheads.serving.text import TextBundle
-from tfheads.serving.token_level import EXAMPLE_TEXT, text_input, traced
+from tfheads.serving.text import TextBundle, as_many
+from tfheads.serving.token_level import EXAMPLE_PAIR, EXAMPLE_TEXT, text_input, traced
 
 
 class TextClassificationBundle(TextBundle):
@@ -24,6 +24,7 @@ class TextClassificationBundle(TextBundle):
         ValueError: there is no such `function_to_apply`.
     """
 
+    compares_offsets = True
     option_names = ("function_to_apply",)
 
     def __init__(self, model: TaskModel, graph: GraphTokenizer, tokenizer, options: dict):
@@ -32,11 +33,31 @@ class TextClassificationBundle(TextBundle):
         self.classifier = self.outputs_of_rows("logits")
 
     def signatures(self) -> dict[str, Callable]:
-        return {"serving_default": traced(self._classified, text=text_input()), **self.token_level_signatures()}
+        return {
+            "serving_default": traced(self._of_texts, text=text_input()),
+            "text_pair": traced(self._of_pairs, text=text_input(), text_pair=text_input("text_pair")),
+            **self.token_level_signatures(),
+        }
 
     def example_inputs(self) -> dict[str, list[dict]]:
-        return {"serving_default": [{"text": [EXAMPLE_TEXT]}], **self.token_level_examples()}
+        text = {"text": [EXAMPLE_TEXT]}
+        return {
+            "serving_default": [text],
+            "text_pair": [{**text, "text_pair": [EXAMPLE_PAIR]}],
+            **self.token_level_examples(),
+        }
 
-    def _classified(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows = self.encode(text)
+    def _of_texts(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._classified(self.encode(text))
+
+    def _of_pairs(self, text: tf.Tensor, text_pair: tf.Tensor) -> dict[str, tf.Tensor]:
+        text, text_pair = as_many(text, text_pair, "text and text_pair")
+        is_single = tf.strings.length(text_pair) == 0  # an empty second text is none, as in the pipeline
+        single, double = tf.where(is_single)[:, 0], tf.where(~is_single)[:, 0]
+        texts = self.encode(tf.gather(text, single))
+        pairs = self.encode(tf.gather(text, double), tf.gather(text_pair, double))
+        order = tf.argsort(tf.concat([single, double], 0))
+        return self._classified({name: tf.gather(tf.concat([texts[name], pairs[name]], 0), order) for name in texts})
+
+    def _classified(self, rows: dict[str, tf.RaggedTensor]) -> dict[str, tf.Tensor]:
         return self.classes.answer(self.classifier(rows)["logits"], rows["input_ids"].row_lengths() > 0)

@@ -10,6 +10,7 @@ from tfheads.checks import after
 from tfheads.models import TaskModel
 
 EXAMPLE_TEXT = "The old cat sat on the red mat."
+EXAMPLE_PAIR = "A dog ran over the house."
 EXAMPLE_TOKENS = 8
 
 
@@ -22,12 +23,14 @@ class Bundle(tf.Module):
 
     Attributes:
         option_names: the options that the class takes beside `jit_compile`.
+        compares_offsets: whether it reads more of a tokenizer than ids, which the export then compares too.
 
     Raises:
         ValueError: `jit_compile` is neither True nor False.
     """
 
     option_names: tuple[str, ...] = ()
+    compares_offsets = False
 
     def __init__(self, model: TaskModel, options: Mapping = MappingProxyType({})):
         super().__init__()
@@ -85,7 +88,7 @@ class Bundle(tf.Module):
         Args:
             jit_compile: whether XLA compiles it, once for each shape.
         """
-        model, limit = self.model, self.model.backbone.length_limit
+        model, limit = self.model, self.model.input_limit
 
         def answer(inputs):
             output = model(inputs)

@@ -53,6 +53,10 @@ class ForDocumentClassification(TaskModel):
         return value
 
     @property
+    def input_limit(self) -> None:
+        return None
+
+    @property
     def accepted_inputs(self) -> tuple[str, ...]:
         return tuple(name for name in TOKEN_INPUTS if name in self.backbone.input_names)
 

@@ -1,0 +1,138 @@
+"""Signatures of models that write a text from another: answers of a fresh process equal those of `generate`."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import transformers
+
+import tfheads
+from tests.fixtures import pipeline_cases, tiny_tokenizers
+from tests.rebuilt_models import rebuilt
+from tests.serving_calls import call, decoded, exported, in_graph, texts
+from tfheads.serving.seq2seq_lm import Seq2SeqLMBundle
+
+BART = {
+    "vocab_size": 287,
+    "d_model": 36,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 3,
+    "decoder_attention_heads": 3,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": 96,
+    "init_std": 0.5,
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 2,
+    "forced_eos_token_id": 2,
+    **dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.0),
+}
+BEAMS = {"num_beams": 3, "max_new_tokens": 9, "length_penalty": 0.5, "prefix": "the dog: "}
+TEXTS = ["the cat sat on the mat", "", "Café 中 😀", "the dog ran " * 300, "nul\0 \x7f", "x" * 5000, "a red house"]
+
+
+@pytest.fixture(scope="module")
+def bart():
+    return tfheads.AutoModelForSeq2SeqLM.from_config(transformers.BartConfig(**BART), seed=3)
+
+
+@pytest.fixture(scope="module")
+def writer():
+    """A model without an encoder."""
+    return rebuilt("GPT2ForConditionalGeneration", pipeline_cases.GPT2, separator_token_id=282)
+
+
+@pytest.fixture(scope="module")
+def answers(bart, writer, tmp_path_factory):
+    """All answers of one fresh process, by the model's name and the call's."""
+    framed, byte_pairs = tiny_tokenizers.roberta(), tiny_tokenizers.byte_level_bpe()
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("greedy", "beams", "behind")}
+    paths = {
+        "greedy": exported(bart, framed, folders["greedy"], max_new_tokens=12),
+        "beams": exported(bart, framed, folders["beams"], **BEAMS),
+        "behind": exported(writer, byte_pairs, folders["behind"], max_new_tokens=9),
+    }
+
+    def sampled(**changes):
+        options = {"max_new_tokens": 5, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "seed": 1, **changes}
+        kinds = {"temperature": "float32", "top_p": "float32"}
+        given = {name: [kinds.get(name, "int32"), value] for name, value in options.items()}
+        return ["generate", {"text": texts(TEXTS), **given}]
+
+    calls = {
+        ("greedy", "default"): ["serving_default", {"text": texts(TEXTS)}],
+        ("greedy", "alone"): ["serving_default", {"text": texts(TEXTS[:1])}],
+        ("greedy", "no rows"): ["serving_default", {"text": ["string", []]}],
+        ("greedy", "bad"): ["serving_default", {"text": texts([b"\xff the cat \xc3", TEXTS[0], "the cat " * 130_000])}],
+        ("greedy", "five"): sampled(),
+        ("greedy", "longest"): sampled(max_new_tokens=95),
+        ("greedy", "too long"): sampled(max_new_tokens=96),
+        ("greedy", "seed 1"): sampled(temperature=1.5),
+        ("greedy", "seed 1 again"): sampled(temperature=1.5),
+        ("greedy", "seed 2"): sampled(temperature=1.5, seed=2),
+        ("greedy", "top_k 1"): sampled(temperature=1.5, top_k=1),
+        ("beams", "default"): ["serving_default", {"text": texts(TEXTS)}],
+        ("behind", "default"): ["serving_default", {"text": texts(TEXTS)}],
+    }
+    given = call([[paths[model], *rest] for (model, _), rest in calls.items()], tmp_path_factory.mktemp("calls"))
+    return dict(zip(calls, given, strict=True))
+
+
+def written(model, sources: list[str], prefix: str = "", **options) -> list[str]:
+    """What the model itself writes."""
+    tokenizer = tiny_tokenizers.roberta()
+    sources = [prefix + source for source in sources]
+    rows = tokenizer(sources, truncation=True, max_length=96, padding=True, return_tensors="np")
+    made = model.new_tokens(
+        rows["input_ids"], attention_mask=rows["attention_mask"], jit_compile=False, generation_config=None, **options
+    )
+    return [tokenizer.decode(row, skip_special_tokens=True) for row in made]
+
+
+def test_texts_equal_those_that_generate_writes(bart, answers):
+    for model, name, options in (
+        ("greedy", "default", {"max_new_tokens": 12}),
+        ("greedy", "five", {"max_new_tokens": 5}),
+        ("greedy", "longest", {"max_new_tokens": 95}),
+        ("beams", "default", BEAMS),
+    ):
+        assert decoded(answers[model, name]["generated_text"]) == written(bart, TEXTS, **options)
+
+
+def test_a_text_behind_a_separator_equals_that_of_generate(writer, answers):
+    tokenizer = tiny_tokenizers.byte_level_bpe()
+    for text, found in zip(TEXTS, decoded(answers["behind", "default"]["generated_text"]), strict=True):
+        ids = tokenizer(text)["input_ids"][: 48 - 9 - 1]
+        made = writer.new_tokens([ids], max_new_tokens=9, jit_compile=False)[0] if ids else []
+        assert found == tokenizer.decode(made, skip_special_tokens=True)
+
+
+def test_rows_do_not_depend_on_their_neighbours(answers):
+    alone = answers["greedy", "alone"]["generated_text"]
+    assert answers["greedy", "default"]["generated_text"][:1] == alone
+    assert answers["greedy", "bad"]["generated_text"][1:2] == alone and len(answers["greedy", "bad"]) == 1
+    assert answers["greedy", "no rows"] == {"generated_text": []}
+
+
+def test_sampling_follows_its_options(answers):
+    assert answers["greedy", "seed 1"] == answers["greedy", "seed 1 again"] != answers["greedy", "seed 2"]
+    assert answers["greedy", "top_k 1"] == answers["greedy", "five"]
+    assert "max_new_tokens must be at most 95" in answers["greedy", "too long"]
+
+
+def test_tasks_of_the_config_give_options(bart, monkeypatch):
+    parameters = {"summarization": {"prefix": "tldr: ", "max_length": 8, "min_length": 3, "num_beams": 2}}
+    tokenizer = tiny_tokenizers.roberta()
+    graph = in_graph(tokenizer)
+    monkeypatch.setattr(bart.config, "task_specific_params", parameters, raising=False)
+    bundle = Seq2SeqLMBundle(bart, graph, tokenizer, {"task": "summarization", "num_beams": 3})
+    with pytest.raises(ValueError, match="task must be one of config.task_specific_params, summarization"):
+        Seq2SeqLMBundle(bart, graph, tokenizer, {"task": "translation"})
+    assert bundle.prefix == "tldr: " and bundle.asked.max_new_tokens == 7
+    assert bundle.asked.min_new_tokens.tolist() == [2] and bundle.asked.search.copies == 3
+    prompt, goes_on = bundle.prompt(tf.constant(["the cat", "a"]), tf.constant(7))
+    expected = tokenizer("tldr: the cat")["input_ids"]
+    np.testing.assert_array_equal(prompt.source["input_ids"][0], expected)
+    assert prompt.input_ids.numpy().tolist() == [[2], [2]] and goes_on.numpy().all()
