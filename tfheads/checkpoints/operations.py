@@ -60,6 +60,34 @@ class Transposed:
 
 
 @dataclass(frozen=True)
+class TransposedPairs:
+    """As `Transposed`, and the first `width` outputs of each head are pairs of coordinates.
+
+    The tensor has the two of a pair side by side (rotary positions as in Su et al. 2021), the variable has all first
+    ones before all second ones, as `tfheads.layers.rotary.rotated` wants them. Scores do not change by an order that
+    queries and keys share.
+    """
+
+    outputs_first: ClassVar[bool] = True
+
+    heads: int
+    width: int
+
+    def to_variables(self, tensors):
+        return [tensor[self._order(len(tensor))].T for tensor in tensors]
+
+    def to_tensors(self, values):
+        return [value.T[np.argsort(self._order(value.shape[-1]))] for value in values]
+
+    def _order(self, outputs: int) -> np.ndarray:
+        """Which output of the tensor each output of the variable is."""
+        one = np.arange(outputs // self.heads)
+        pairs, rest = one[: self.width], one[self.width :]
+        head = np.concatenate([pairs[::2], pairs[1::2], rest])
+        return (np.arange(0, outputs, len(one))[:, None] + head).ravel()
+
+
+@dataclass(frozen=True)
 class Fused:
     """One tensor holds several variables side by side on its last axis, `widths` wide."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import keras
 
 from tfheads.checkpoints.attribute_walk import checkpoint_variables, layers_by_path
-from tfheads.checkpoints.operations import Fused, FusedByHead, Operation, Row, Same, Transposed
+from tfheads.checkpoints.operations import Fused, FusedByHead, Operation, Row, Same, Transposed, TransposedPairs
 from tfheads.layers.norms import LayerNorm, RMSNorm
 
 
@@ -90,6 +90,20 @@ class FusedByHeadLinear(Module):
         yield Binding((f"{name}.weight",), tuple(dense.kernel for dense in denses), operation)
         if layer.use_bias:
             yield Binding((f"{name}.bias",), tuple(dense.bias for dense in denses), operation)
+
+
+@dataclass(frozen=True)
+class RotaryPairsLinear(Module):
+    """A query or key projection of `heads` heads, `width` outputs of each rotated, whose pairs are side by side."""
+
+    heads: int
+    width: int
+
+    def bindings(self, layer, name):
+        operation = TransposedPairs(self.heads, self.width)
+        yield Binding((f"{name}.weight",), (layer.kernel,), operation)
+        if layer.use_bias:
+            yield Binding((f"{name}.bias",), (layer.bias,), operation)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,14 @@ from tfheads.layers.norms import LayerNorm, PlainLayerNorm, RMSNorm
 from tfheads.layers.part import Part, part
 from tfheads.layers.rotary import RotaryPositions, rotary_positions
 from tfheads.layers.stack import DecodingState, Stack
-from tfheads.layers.wirings import Block, NormedResidualBlock, ParallelBlock, PostNormBlock, PreNormBlock
+from tfheads.layers.wirings import (
+    Block,
+    NormedResidualBlock,
+    ParallelBlock,
+    PostNormBlock,
+    PreNormBlock,
+    SharedNormParallelBlock,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -37,6 +44,7 @@ __all__ = [
     "RMSNorm",
     "RotaryPositions",
     "ScaledInputEmbeddings",
+    "SharedNormParallelBlock",
     "Stack",
     "TextEmbeddings",
     "TokenTypesAreTokens",

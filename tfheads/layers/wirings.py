@@ -11,7 +11,7 @@ class Block(Part):
 
     Args:
         attention, feed_forward: the two layers every block has.
-        attention_norm, feed_forward_norm: their norms.
+        attention_norm, feed_forward_norm: their norms; None for the second in a wiring whose branches share the first.
         cross_attention, cross_attention_norm: attention to an encoder's output, or None.
         dropout: rate on each branch before it joins the residual.
         feed_forward_dropout: the same for the feed-forward branch; None for the same as `dropout`.
@@ -22,7 +22,7 @@ class Block(Part):
         attention: keras.layers.Layer,
         feed_forward: keras.layers.Layer,
         attention_norm: keras.layers.Layer,
-        feed_forward_norm: keras.layers.Layer,
+        feed_forward_norm: keras.layers.Layer | None = None,
         cross_attention: keras.layers.Layer | None = None,
         cross_attention_norm: keras.layers.Layer | None = None,
         dropout: float = 0.0,
@@ -91,6 +91,17 @@ class ParallelBlock(Block):
         attended, cache = self.attention(self.attention_norm(hidden), **sight, cache=cache, training=training)
         branch = self.feed_forward(self.feed_forward_norm(hidden))
         return self.drop(branch, training=training) + self.drop(attended, training=training) + hidden, cache
+
+
+@part
+class SharedNormParallelBlock(Block):
+    """Attention and feed-forward see the same input through one norm: GPT-J."""
+
+    def call(self, hidden, sight, cross_sight=None, cache=None, memory=None, training=None):
+        normed = self.attention_norm(hidden)
+        attended, cache = self.attention(normed, **sight, cache=cache, training=training)
+        branch = self.feed_forward(normed)
+        return self.drop(attended, training=training) + self.drop(branch, training=training) + hidden, cache
 
 
 @part
