@@ -66,7 +66,7 @@ def test_pefts_adapters_come_in_and_go_out(case, tmp_path):
         assert saved[name] == STORED[case]["adapter_config"][name], name
 
 
-@pytest.mark.parametrize("case", ["gpt2-fused", "gpt-neox-by-head"])
+@pytest.mark.parametrize("case", ["gpt2-fused", "gpt-neox-by-head", "gptj-pairs"])
 def test_merging_and_saving_keep_the_outputs(case, tmp_path):
     model = model_of(case)
     plain = logits(model)

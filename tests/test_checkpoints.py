@@ -279,6 +279,8 @@ def test_lists_of_a_table_are_paired():
         (operations.Transposed(), [(3, 4)]),
         (operations.Fused((2, 5, 1)), [(3, 8)]),
         (operations.Fused((2, 5, 1)), [(8,)]),
+        (operations.TransposedPairs(heads=2, width=4), [(12, 3)]),
+        (operations.TransposedPairs(heads=2, width=4), [(12,)]),
     ],
 )
 def test_operations_invert_exactly(operation, shapes):

@@ -8,7 +8,7 @@ import pytest
 import transformers
 
 import tfheads
-from tests.fixtures.cases import bloom, gpt_neox, llama, opt
+from tests.fixtures.cases import bloom, gpt_neox, gptj, llama, opt
 from tests.rebuilt_models import rebuilt
 from tfheads.checkpoints.safetensors_files import write_shards
 from tfheads.checkpoints.saving import tensor_sources
@@ -73,6 +73,9 @@ def test_rotary_parameters_that_cannot_be(parameters, message):
             {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.4}},
             "partial_rotary_factor",
         ),
+        (transformers.GPTJConfig(**gptj.GPTJ), {"rotary_dim": 5}, "rotary_dim must be even .* head's width 10, got 5"),
+        (transformers.GPTJConfig(**gptj.GPTJ), {"rotary_dim": 12}, "rotary_dim must be .* got 12"),
+        (transformers.GPTJConfig(**gptj.GPTJ), {"rotary_dim": 0}, "rotary_dim must be .* got 0"),
     ],
 )
 def test_keys_that_families_do_not_honour_are_refused(config, changes, message):
@@ -104,10 +107,18 @@ def test_both_names_of_an_output_table_load(tmp_path):
     np.testing.assert_array_equal(again(ids).logits, model(ids).logits)
 
 
-@pytest.mark.parametrize("name", ["LlamaForCausalLM", "GPTNeoXForCausalLM", "OPTForCausalLM", "BloomForCausalLM"])
-def test_decoders_survive_keras_files(name, tmp_path):
-    base = {"Llama": llama.LLAMA, "GPTNeoX": gpt_neox.GPT_NEOX, "OPT": {**opt.OPT, **opt.OF_350M}, "Bloom": bloom.BLOOM}
-    model = rebuilt(name, base[name.removesuffix("ForCausalLM")])
+@pytest.mark.parametrize(
+    ("prefix", "base"),
+    [
+        ("Llama", llama.LLAMA),
+        ("GPTNeoX", gpt_neox.GPT_NEOX),
+        ("GPTJ", gptj.GPTJ),
+        ("OPT", {**opt.OPT, **opt.OF_350M}),
+        ("Bloom", bloom.BLOOM),
+    ],
+)
+def test_decoders_survive_keras_files(prefix, base, tmp_path):
+    model = rebuilt(f"{prefix}ForCausalLM", base)
     model.save(tmp_path / "model.keras")
     ids = np.arange(3, 12)[None]
     again = keras.saving.load_model(tmp_path / "model.keras")

@@ -2,7 +2,7 @@
 
 from tfheads.backbones import Backbone
 from tfheads.checkpoints.tables import Bias, RotaryPairsLinear, Table
-from tfheads.heads import LanguageModelHead, decoder_heads
+from tfheads.heads import LanguageModelHead, QuestionAnsweringHead, decoder_heads
 from tfheads.layers import (
     Attention,
     FeedForward,
@@ -29,6 +29,7 @@ class GPTJ(Backbone):
         "causal-lm": lambda config: LanguageModelHead(
             config.hidden_size, config.vocab_size, tied=config.tie_word_embeddings, use_bias=True, causal=True
         ),
+        "question-answering": lambda config: QuestionAnsweringHead(config.hidden_size, config.num_labels),
     }
     reference = "Wang and Komatsuzaki 2021, transformers.GPTJModel"
 
