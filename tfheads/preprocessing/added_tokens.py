@@ -63,7 +63,7 @@ class Segments(NamedTuple):
         """The sum of the lengths of the segments before each one in its row `[segments]`, for lengths `[segments]`."""
         before = tf.cumsum(lengths, exclusive=True)
         first = tf.gather(tf.concat([before, [0]], 0), self.row_splits[:-1])
-        return before - tf.repeat(first, self.row_splits[1:] - self.row_splits[:-1])
+        return before - tf.gather(first, code_points.row_numbers(code_points.ragged(lengths, self.row_splits)))
 
     def text(self) -> tf.RaggedTensor:
         """The characters of what is no token `[segments, (characters)]`."""
@@ -96,7 +96,7 @@ class Segments(NamedTuple):
         where = tf.where(is_new)
         starts = tf.tensor_scatter_nd_update(self.starts, where, tf.gather(text.places, found))
         ends = tf.tensor_scatter_nd_update(self.ends, where, tf.gather(text.places, last) + 1)
-        places = tf.boolean_mask(text.places, tf.repeat(is_text, lengths))
+        places = tf.boolean_mask(text.places, tf.gather(is_text, code_points.runs(lengths)[0]))
         return self._replace(starts=starts, ends=ends), Text(self.text(), places)
 
     def with_tokens(self, tokens: Tokens, words: Words, margins: Margins | None) -> Tokens:
@@ -169,7 +169,7 @@ class AddedTokens(tf.Module):
         # The splitting operation ends at NUL: it searches a text of the same length without it.
         searched = tf.strings.regex_replace(strings, r"\x{0}", "\1")
         found, begins, ends = tensorflow_text.regex_split_with_offsets(searched, self.pattern, self.pattern)
-        rows = found.value_rowids()
+        rows = code_points.row_numbers(found)
         begins, ends = begins.values, ends.values
         pieces = tf.strings.substr(tf.gather(strings, rows), begins, ends - begins)
         taken = tf.gather(taken, rows)

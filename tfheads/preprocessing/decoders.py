@@ -8,7 +8,7 @@ import re
 
 import tensorflow as tf
 
-from tfheads.preprocessing import description
+from tfheads.preprocessing import code_points, description
 from tfheads.preprocessing.pre_tokenizers import byte_alphabet
 
 # In this order; the replacements of transformers' clean_up_tokenization.
@@ -171,4 +171,4 @@ def _valid(texts: tf.Tensor) -> tf.Tensor:
 
 def _begins(ids: tf.RaggedTensor) -> tf.Tensor:
     """True for the first id of each row `[ids]`."""
-    return tf.range(tf.size(ids.values, tf.int64)) == tf.gather(ids.row_splits, ids.value_rowids())
+    return tf.range(tf.size(ids.values, tf.int64)) == tf.gather(ids.row_splits, code_points.row_numbers(ids))
