@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfheads.optimizers import AdamW, create_optimizer, create_optimizer_and_schedule
+import tfheads
+from tests import tiny_models
+from tfheads.optimizers import AdamW, create_optimizer, create_optimizer_and_schedule, rounded_by_chance
 from tfheads.schedules import SCHEDULES, create_schedule
 
 PEAK, WARM_UP, STEPS = 3e-4, 10, 73
@@ -134,6 +136,45 @@ def test_bfloat16_variables_move():
     matrix, gradients = values(3, 4), [values(5, 3, 4, seed=2)]
     (result,) = run(AdamW(0.1), [keras.Variable(matrix, dtype="bfloat16")], gradients)
     np.testing.assert_allclose(result, adamw(matrix, gradients[0], 0.1, 0.0), atol=0.03)
+
+
+def test_moments_in_half_the_memory_learn_as_well(tmp_path):
+    """With plain rounding the velocity, which changes by a thousandth at a step, would stand still."""
+
+    def trained(moments_dtype):
+        model = tfheads.GPT2LMHeadModel(tiny_models.gpt2_config(), seed=0)
+        model.compile(AdamW(1e-2, weight_decay=0.01, moments_dtype=moments_dtype))
+        ids = tiny_models.token_ids(8, 9)
+        batch = {"input_ids": ids, "labels": ids}
+        return model, [float(np.ravel(model.train_on_batch(batch))[0]) for _ in range(60)]
+
+    full, losses = trained("float32")
+    half, close = trained("bfloat16")
+    assert losses[-1] < 0.4 * losses[0] and abs(close[-1] - losses[-1]) < 0.1 * losses[0]
+    moments = [one for one in half.optimizer.variables if one.name.endswith(("_momentum", "_velocity"))]
+    assert len(moments) == 2 * len(half.trainable_variables)
+    assert {one.dtype for one in moments} == {"bfloat16"}
+    sums = [
+        [np.asarray(one.numpy(), "float32").sum() for one in model.optimizer.variables if "_velocity" in one.name]
+        for model in (full, half)
+    ]
+    ratio = np.divide(*sums)
+    assert np.all((ratio > 0.5) & (ratio < 2.0))
+    half.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.moments_dtype == "bfloat16"
+    for one, other in zip(half.optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(np.asarray(one.numpy()), np.asarray(other.numpy()))
+    for bad in ({"moments_dtype": "float16"}, {"moments_dtype": "bfloat16", "amsgrad": True}):
+        with pytest.raises(ValueError, match="moments_dtype must be"):
+            AdamW(**bad)
+
+
+def test_rounding_by_chance_keeps_the_mean():
+    values = tf.fill([100_000], 1.0 + 2**-10)  # an eighth of the way to the next number
+    rounded = tf.cast(rounded_by_chance(values, tf.constant([1, 2], tf.uint32)), tf.float32).numpy()
+    assert set(np.unique(rounded)) == {1.0, 1.0 + 2**-7}
+    assert abs((rounded > 1).mean() - 0.125) < 0.005
 
 
 def test_gradients_are_clipped_together():

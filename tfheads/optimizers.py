@@ -5,7 +5,10 @@ import math
 import keras
 import tensorflow as tf
 
+from tfheads.layers.dropout import uniform_bits
 from tfheads.schedules import Polynomial, WarmUpSchedule, create_schedule
+
+MOMENTS = ("_momentum", "_velocity")  # how Keras names Adam's variables
 
 
 @keras.saving.register_keras_serializable("tfheads")
@@ -19,14 +22,29 @@ class AdamW(keras.optimizers.AdamW):
     Args:
         learning_rate: a number or a `LearningRateSchedule`.
         weight_decay: the part of a weight that is taken away by each update, times the learning rate.
+        moments_dtype: "float32", or "bfloat16" for half of the memory: moments are then rounded up or down by chance,
+            so that small changes count on the average (a hash of place and step decides: a run can be repeated).
         kwargs: as in `keras.optimizers.AdamW`, and `excluded_from_weight_decay`: places of further variables, in the
             order of `model.trainable_variables`, that do not decay (written by `get_config`).
     """
 
-    def __init__(self, learning_rate=5e-5, weight_decay=0.0, epsilon=1e-8, excluded_from_weight_decay=(), **kwargs):
+    def __init__(
+        self,
+        learning_rate=5e-5,
+        weight_decay=0.0,
+        epsilon=1e-8,
+        excluded_from_weight_decay=(),
+        moments_dtype: str = "float32",
+        **kwargs,
+    ):
+        if moments_dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"moments_dtype must be 'float32' or 'bfloat16', got {moments_dtype!r}")
+        if moments_dtype != "float32" and kwargs.get("amsgrad"):
+            raise ValueError("moments_dtype must be 'float32' with amsgrad=True, got 'bfloat16'")
         if isinstance(learning_rate, int):
             learning_rate = float(learning_rate)
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, epsilon=epsilon, **kwargs)
+        self.moments_dtype = moments_dtype
         self._excluded_places = set(excluded_from_weight_decay)
         self._excluded_keys = frozenset()  # not the variables themselves: Keras would save them with the optimizer
         self._excluded_names = ()
@@ -61,7 +79,9 @@ class AdamW(keras.optimizers.AdamW):
                 self._excluded_places.add(place)
 
     def add_variable(self, shape, initializer="zeros", dtype=None, **kwargs):
-        if dtype in ("float16", "bfloat16"):
+        if str(kwargs.get("name")).endswith(MOMENTS):
+            dtype = self.moments_dtype
+        elif dtype in ("float16", "bfloat16"):
             dtype = "float32"
         return super().add_variable(shape, initializer=initializer, dtype=dtype, **kwargs)
 
@@ -81,12 +101,12 @@ class AdamW(keras.optimizers.AdamW):
             return
         index = self._get_variable_index(variable)
         moment, velocity = self._momentums[index].value, self._velocities[index].value
-        gradient = tf.cast(tf.convert_to_tensor(gradient), moment.dtype)
+        gradient = tf.cast(tf.convert_to_tensor(gradient), "float32")
         step = tf.cast(self.iterations + 1, "float32")
         beta_1_power, beta_2_power = self.beta_1**step, self.beta_2**step
         # The operation adds epsilon before it corrects the bias of the velocity, PyTorch afterwards.
         epsilon = self.epsilon * tf.sqrt(1.0 - beta_2_power)
-        if variable.dtype == moment.dtype:
+        if variable.dtype == moment.dtype == "float32":
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=moment.handle,
@@ -100,14 +120,38 @@ class AdamW(keras.optimizers.AdamW):
                 grad=gradient,
             )
             return
-        moment.assign_add((gradient - moment) * (1.0 - self.beta_1))
-        velocity.assign_add((tf.square(gradient) - velocity) * (1.0 - self.beta_2))
+        mean, square = tf.cast(moment, "float32"), tf.cast(velocity, "float32")
+        mean += (gradient - mean) * (1.0 - self.beta_1)
+        square += (tf.square(gradient) - square) * (1.0 - self.beta_2)
+        moment.assign(self._stored(mean, 2 * index))
+        velocity.assign(self._stored(square, 2 * index + 1))
         rate = tf.cast(learning_rate, "float32") * tf.sqrt(1.0 - beta_2_power) / (1.0 - beta_1_power)
-        change = rate * moment / (tf.sqrt(velocity) + epsilon)
+        change = rate * mean / (tf.sqrt(square) + epsilon)
         variable.assign(tf.cast(tf.cast(variable, "float32") - change, variable.dtype))
 
+    def _stored(self, values: tf.Tensor, number: int) -> tf.Tensor:
+        """Float32 values as moments are stored; `number` tells the variables of the optimizer apart."""
+        if self.moments_dtype == "float32":
+            return values
+        seed = tf.stack([tf.cast(self.iterations, tf.uint32), tf.constant(number, tf.uint32)])
+        return rounded_by_chance(values, seed)
+
     def get_config(self) -> dict:
-        return {**super().get_config(), "excluded_from_weight_decay": sorted(self._excluded_places)}
+        own = {"excluded_from_weight_decay": sorted(self._excluded_places), "moments_dtype": self.moments_dtype}
+        return {**super().get_config(), **own}
+
+
+def rounded_by_chance(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Float32 values as bfloat16 of the same mean: up or down, the nearer the likelier.
+
+    Args:
+        values: of any shape, finite.
+        seed: two uint32 numbers.
+    """
+    bits = tf.bitcast(values, tf.uint32)
+    chance = tf.bitwise.right_shift(uniform_bits(tf.shape(values), seed), tf.constant(16, tf.uint32))
+    kept = tf.bitwise.bitwise_and(bits + chance, tf.constant(0xFFFF0000, tf.uint32))
+    return tf.cast(tf.bitcast(kept, tf.float32), tf.bfloat16)
 
 
 def check_moves(optimizer: keras.optimizers.Optimizer, dtype: str) -> None:
