@@ -129,7 +129,8 @@ class TaskTrainer(ReplicaLoops):
 
     def train_step(self, data):
         """One update: compiled gradients of each part of the batch, one sum over replicas, clip, update."""
-        check_moves(self.optimizer, self.dtype_policy.variable_dtype)
+        for dtype in {variable.dtype for variable in self.trainable_variables}:
+            check_moves(self.optimizer, dtype)
         inputs, labels, sample_weight = self.unpack(data)
         parts = _divided((inputs, labels, sample_weight), self.gradient_accumulation_steps)
         counts = sum_over_replicas(self._counts(inputs, labels, sample_weight))
