@@ -7,7 +7,7 @@ import random
 import pytest
 import sentencepiece
 import tensorflow as tf
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import MarianTokenizer, PreTrainedTokenizerFast
 
 from tfheads.preprocessing import graph_tokenizer, verify
@@ -249,8 +249,16 @@ def test_special_tokens_around_and_within():
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         "$A </s>", "$A </s> $B </s>", [("</s>", 1)]
     )
-    tokenizer.add_tokens(["<extra>"], special_tokens=True)
-    check(tokenizer, [*odd_texts(4), "<extra>the<extra> the", " <extra> x", "</s>a"])
+    tokenizer.add_tokens([AddedToken("<mask>", lstrip=True), "<extra>", "<extra>long"], special_tokens=True)
+    texts = ["<extra>the<extra> the", " <extra> x", "</s>a", "a  <mask> <extra>longer<extra>", " <extra>long <mask>"]
+    check(tokenizer, [*odd_texts(4), *texts])
+
+
+def test_white_space_before_an_added_token_and_a_longer_one_is_refused():
+    tokenizer = unigram()
+    tokenizer.add_tokens([AddedToken("<mask>", lstrip=True), "<mask>er"], special_tokens=True)
+    with pytest.raises(ValueError, match="added token '<mask>' with lstrip=True beside a longer one without it"):
+        graph_tokenizer(tokenizer)
 
 
 @pytest.fixture(scope="module")

@@ -147,8 +147,11 @@ class AddedTokens(tf.Module):
         wide = [token for token in tokens if token["lstrip"] or token["rstrip"]]
         if wide and any(content != content.strip() for content in contents):
             raise description.refuse("added tokens with lstrip or rstrip beside others that hold outer white space")
-        if wide and any(a != b and a.startswith(b) for a in contents for b in contents):
-            raise description.refuse("added tokens with lstrip or rstrip beside others that begin alike")
+        for content, token in zip(contents, tokens, strict=True):
+            # White space before the shorter one would be taken for it, where the longer one stands.
+            longer = [other for text, other in zip(contents, tokens, strict=True) if text.startswith(content)]
+            if token["lstrip"] and not all(other["lstrip"] for other in longer):
+                raise description.refuse(f"added token {content!r} with lstrip=True beside a longer one without it")
         by_length = sorted(zip(contents, tokens, strict=True), key=lambda item: -len(item[0].encode()))
         self.pattern = "|".join(
             (WHITE_SPACE if token["lstrip"] else "") + re.escape(content) + (WHITE_SPACE if token["rstrip"] else "")
