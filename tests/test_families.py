@@ -259,12 +259,20 @@ def test_each_config_key_has_an_effect_where_the_reference_has_one_or_is_an_erro
             continue
         changed = {key: effect["changed_to"]}
         if "error" in effect or key in refused:
-            with pytest.raises(ValueError, match=key):
-                getattr(tfheads, class_name).from_config(config_of(small, **changed))
+            assert key in _refusal(class_name, small, changed), (key, effect)
             continue
         after = _traits(class_name, config_of(small, **changed), ids)
         for trait in ("parameters", "outputs"):
             assert (after[trait] != before[trait]) == (trait in effect["changes"]), (key, trait)
+
+
+def _refusal(class_name: str, record: dict, changed: dict) -> str:
+    """What is said of a config with changes that no model can have; nothing if one is made."""
+    try:
+        getattr(tfheads, class_name).from_config(config_of(record, **changed))
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _dropouts(kind: str) -> dict[str, str]:
