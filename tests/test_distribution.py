@@ -67,6 +67,10 @@ def test_workers_get_parts_that_are_disjoint_and_complete(runs):
     epochs = [sorted([*first["blocks"][place], *second["blocks"][place]]) for place in (slice(21), slice(21, None))]
     assert epochs[0] == epochs[1] == list(range(42))
     assert first["blocks"][:21].tolist() != first["blocks"][21:].tolist()
+    for start in range(0, 20, 4):  # sharded at the source, each step has the same rows, without the short last batch
+        part = slice(start, start + 4)
+        sharded = sorted([*first["shards"][part], *second["shards"][part]])
+        assert sharded == sorted([*first["blocks"][part], *second["blocks"][part]])
 
 
 def test_only_the_chief_writes_and_prints(runs):

@@ -88,12 +88,15 @@ class TaskTrainer(ReplicaLoops):
                 the model, before one update: the same result with less memory.
 
         Raises:
-            ValueError: the model has no loss of its own and none is given, or `gradient_accumulation_steps` < 1.
+            ValueError: the model has no loss of its own and none is given, `gradient_accumulation_steps` < 1, or the
+                model was made outside of the scope of the current strategy.
         """
         if loss is None and not self.criteria:
             raise ValueError(f"loss must be given: {type(self).__name__} has no head to train, got loss=None")
         if gradient_accumulation_steps < 1:
             raise ValueError(f"gradient_accumulation_steps must be at least 1, got {gradient_accumulation_steps}")
+        if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not self.distribute_strategy:
+            raise ValueError("the model must be made inside the scope of the strategy that it is compiled in")
         super().compile(
             optimizer=optimizer,
             loss=loss,

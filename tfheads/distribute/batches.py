@@ -9,6 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfheads.distribute.agreement import worker_index
+from tfheads.distribute.replicas import workers
+
 ORDER_SEED = 0  # of the order of arrays, another one in each epoch
 
 
@@ -35,6 +38,29 @@ def divided(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> "tf.d
     found = strategy.distribute_datasets_from_function(parts)
     found._cardinality = np.int64(batches.cardinality().numpy())  # in batches, from which Keras counts the steps
     return found
+
+
+def of_this_worker(source, rows: int, **options) -> tf.data.Dataset:
+    """Batches of a source that can be sharded, of which this worker makes only what is for its replicas.
+
+    Args:
+        source: a `tfheads.data.pipeline.BatchSource`; or another thing with `batches`, of which every worker makes all.
+        rows: of a batch of all workers, a multiple of their number.
+        options: of `source.batches`.
+
+    Raises:
+        ValueError: the rows cannot be divided by the workers.
+    """
+    strategy = tf.distribute.get_strategy()
+    count = len(workers(strategy)) or 1
+    if count == 1 or not hasattr(source, "shard"):
+        return source.batches(rows, **options)
+    if rows % count:
+        raise ValueError(f"a batch of {rows} rows cannot be divided by {count} workers")
+    found = source.shard(worker_index(strategy), count).batches(rows // count, **options)
+    is_own = tf.data.Options()
+    is_own.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return found.with_options(is_own)
 
 
 def _parts(batches: tf.data.Dataset, first: int, count: int, total: int) -> tf.data.Dataset:

@@ -16,13 +16,13 @@ def sum_over_replicas(values):
 
 def has_workers(strategy: tf.distribute.Strategy) -> bool:
     """Whether the replicas are in several processes."""
-    return bool(strategy.extended._in_multi_worker_mode()) and len(workers(strategy)) > 1
+    return len(workers(strategy)) > 1
 
 
 def workers(strategy: tf.distribute.Strategy) -> list[str]:
     """The addresses of the workers of a cluster, the chief's first; empty where there is no cluster."""
     resolver = getattr(strategy, "cluster_resolver", None)
-    if resolver is None or not resolver.task_type:
+    if resolver is None or not strategy.extended._in_multi_worker_mode():
         return []
     jobs = resolver.cluster_spec().as_dict()
     return [address for job in ("chief", "worker") for address in jobs.get(job, ())]

@@ -23,6 +23,7 @@ from tfheads.checkpoints.model_card import card_of
 from tfheads.data.masking import TokenMasking
 from tfheads.data.pipeline import BatchSource, StreamedBlocks
 from tfheads.distribute import barrier, is_chief
+from tfheads.distribute.batches import of_this_worker
 from tfheads.models import TaskModel
 from tfheads.optimizers import create_optimizer
 from tfheads.recipes.arguments import TrainingArguments
@@ -343,7 +344,8 @@ def training_batches(
     """`batches(epoch, step)` of a `TrainingRun`."""
 
     def batches(epoch: int, step: int) -> tf.data.Dataset:
-        return source.batches(
+        return of_this_worker(
+            source,
             arguments.rows_per_step,
             seed=arguments.order_seed,
             epoch=epoch,
