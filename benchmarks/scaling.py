@@ -29,11 +29,12 @@ def small_model(accumulation: int = 1):
     import transformers
 
     import tfheads
+    from tfheads.optimizers import AdamW
 
     sizes = {"n_layer": 4, "n_embd": 256, "n_head": 4, "n_positions": TIME, "vocab_size": 4000}
     config = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
     model = tfheads.AutoModelForCausalLM.from_config(config, seed=0)
-    model.compile(tfheads.optimizers.AdamW(1e-4, global_clipnorm=1.0), gradient_accumulation_steps=accumulation)
+    model.compile(AdamW(1e-4, global_clipnorm=1.0), gradient_accumulation_steps=accumulation)
     return model
 
 
@@ -125,10 +126,12 @@ def measured(strategy_name: str, replicas: int, processes: int, rows: int, steps
         if processes > 1:
             task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
             environment["TF_CONFIG"] = json.dumps(task)
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         started.append(subprocess.Popen(command, env=environment, cwd=ROOT, text=True, **pipes))
-    outputs = [process.communicate()[0] for process in started]
-    line = next(line for line in outputs[0].splitlines() if line.startswith("RESULT "))
+    outputs = [process.communicate() for process in started]
+    line = next((line for line in outputs[0][0].splitlines() if line.startswith("RESULT ")), None)
+    if line is None:
+        raise SystemExit(outputs[0][1])
     return json.loads(line.removeprefix("RESULT "))
 
 

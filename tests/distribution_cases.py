@@ -6,6 +6,7 @@ STRATEGY is that of `tfheads.distribute.strategy`, or "none". A worker of severa
 the cases give is written to DIRECTORY by every worker, as CASE-WORKER.npz.
 """
 
+import functools
 import os
 import signal
 import sys
@@ -104,7 +105,8 @@ def several_steps(strategy):
 def averaged(strategy):
     """AdamW with moving averages of the weights, which replace them twice and at the end."""
     options = {"use_ema": True, "ema_momentum": 0.8, "ema_overwrite_frequency": 8}
-    return trained(strategy, optimizer=lambda: AdamW(1e-3, weight_decay=0.1, global_clipnorm=1.0, **options))
+    make = functools.partial(AdamW, 1e-3, weight_decay=0.1, global_clipnorm=1.0, **options)
+    return trained(strategy, optimizer=make, jit_compile=False)
 
 
 def scaled(strategy):
@@ -124,7 +126,7 @@ def classified(strategy):
     rows = {"input_ids": IDS, "attention_mask": MASK}
     batches = tf.data.Dataset.from_tensor_slices((rows, labels)).batch(ROWS)
     measures = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")]
-    return trained(strategy, classifier, batches=batches, metrics=measures)
+    return trained(strategy, classifier, batches=batches, metrics=measures, jit_compile=False)
 
 
 def keras_loss(strategy):

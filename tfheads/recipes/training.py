@@ -134,9 +134,10 @@ class TrainingRun:
         begin = _Begin(self)
         replicas = self.model.distribute_strategy.num_replicas_in_sync
         if is_chief() and replicas > 1:
+            compiled = "XLA compiles forward and backward" if self.model.compiled_by_xla else "nothing is compiled"
             print(
                 f"Global batch: {arguments.rows_per_step} rows = {arguments.per_device_train_batch_size} a device "
-                f"x {replicas} replicas x {arguments.gradient_accumulation_steps} accumulated"
+                f"x {replicas} replicas x {arguments.gradient_accumulation_steps} accumulated; {compiled}"
             )
         fit_resumable(
             self.model,
