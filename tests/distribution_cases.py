@@ -125,7 +125,8 @@ def classified(strategy):
     labels = np.where(np.arange(len(IDS)) % 7 == 3, -100, CLASSES).astype("int32")
     rows = {"input_ids": IDS, "attention_mask": MASK}
     batches = tf.data.Dataset.from_tensor_slices((rows, labels)).batch(ROWS)
-    measures = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")]
+    with strategy.scope():
+        measures = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")]
     return trained(strategy, classifier, batches=batches, metrics=measures, jit_compile=False)
 
 
@@ -250,6 +251,19 @@ def killed(strategy):
     print(f"killing at {time.time()}", flush=True)
     model.fit(language_batches().repeat(), steps_per_epoch=100_000, epochs=1, verbose=0, callbacks=[Death()])
     return {}
+
+
+def outside(strategy):
+    """An optimizer and a measure that were made outside of the scope."""
+    with strategy.scope():
+        model = classifier()
+    found = []
+    for options in ({"optimizer": keras.optimizers.SGD(0.1)}, {"metrics": [keras.metrics.SparseCategoricalAccuracy()]}):
+        try:
+            model.compile(**options)
+        except ValueError as error:
+            found.append(str(error))
+    return {"found": found}
 
 
 def raised(strategy):

@@ -54,7 +54,7 @@ class Processes:
                 started = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
             self.processes.append(started)
 
-    def wait(self, seconds: float = 900.0) -> list[int]:
+    def wait(self, seconds: float = 1800.0) -> list[int]:
         """The exit codes; those who are not done in time are killed."""
         until = time.monotonic() + seconds
         try:

@@ -28,7 +28,7 @@ def runs(tmp_path_factory):
     directory = tmp_path_factory.mktemp("distribution")
     started = {
         "one": Processes(ALONE, directory / "one", [*QUICK, *ON_REPLICAS]),
-        "replicas": Processes(MIRRORED[0], directory / "replicas", [*QUICK[:2], *ON_REPLICAS, "dropped"]),
+        "replicas": Processes(MIRRORED[0], directory / "replicas", [*QUICK[:2], *ON_REPLICAS, "dropped", "outside"]),
         "workers": Processes(WORKERS[0], directory / "workers", [*QUICK, "dropped", "rows_of_workers", "killed"]),
     }
     codes = {name: processes.wait() for name, processes in started.items()}
@@ -58,6 +58,12 @@ def test_replicas_draw_masks_of_their_own_and_stay_alike(runs):
     assert not differences({**first, "masked": 0 * first["masked"]}, {**second, "masked": 0 * first["masked"]}, 0.0)
     one, two = runs["replicas"].found("dropped")[0]["masked"]
     assert np.abs(one - two).max() > 0.1
+
+
+def test_what_is_made_outside_of_the_scope_is_refused(runs):
+    optimizer, metric = runs["replicas"].found("outside")[0]["found"]
+    assert optimizer == "SGD must be made inside the scope of the model's strategy, it was made outside"
+    assert metric.startswith("sparse_categorical_accuracy must be made inside the scope")
 
 
 def test_workers_get_parts_that_are_disjoint_and_complete(runs):

@@ -15,7 +15,7 @@ from keras.src.utils.tracking import no_automatic_dependency_tracking
 from tfheads import losses
 from tfheads.checks import after, plain_errors
 from tfheads.distribute.agreement import worker_errors
-from tfheads.distribute.keras_replacements import prepare_optimizer
+from tfheads.distribute.keras_replacements import prepare_optimizer, require_in_scope
 from tfheads.distribute.loops import ReplicaLoops, data_for_replicas
 from tfheads.distribute.replicas import sum_over_replicas
 from tfheads.inputs import as_arrays, as_tensor
@@ -89,7 +89,7 @@ class TaskTrainer(ReplicaLoops):
 
         Raises:
             ValueError: the model has no loss of its own and none is given, `gradient_accumulation_steps` < 1, or the
-                model was made outside of the scope of the current strategy.
+                model, the optimizer or a metric was made outside of the scope of the strategy.
         """
         if loss is None and not self.criteria:
             raise ValueError(f"loss must be given: {type(self).__name__} has no head to train, got loss=None")
@@ -97,22 +97,25 @@ class TaskTrainer(ReplicaLoops):
             raise ValueError(f"gradient_accumulation_steps must be at least 1, got {gradient_accumulation_steps}")
         if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not self.distribute_strategy:
             raise ValueError("the model must be made inside the scope of the strategy that it is compiled in")
-        super().compile(
-            optimizer=optimizer,
-            loss=loss,
-            loss_weights=loss_weights,
-            metrics=metrics,
-            weighted_metrics=weighted_metrics,
-            run_eagerly=run_eagerly,
-            steps_per_execution=steps_per_execution,
-            jit_compile=False,
-            auto_scale_loss=auto_scale_loss,
-        )
+        require_in_scope(self.distribute_strategy, optimizer, metrics, weighted_metrics)
+        with self.distribute_strategy.scope():  # for what is given by its name
+            super().compile(
+                optimizer=optimizer,
+                loss=loss,
+                loss_weights=loss_weights,
+                metrics=metrics,
+                weighted_metrics=weighted_metrics,
+                run_eagerly=run_eagerly,
+                steps_per_execution=steps_per_execution,
+                jit_compile=False,
+                auto_scale_loss=auto_scale_loss,
+            )
         self.compiled_by_xla = bool(jit_compile) and not run_eagerly
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.has_own_loss = loss is None
         if self.has_own_loss:
-            self._loss_tracker = losses.LossMean(len(self.criteria))
+            with self.distribute_strategy.scope():
+                self._loss_tracker = losses.LossMean(len(self.criteria))
         self._compiled_steps = {}
         if self.optimizer is not None:
             prepare_optimizer(self.optimizer, self.distribute_strategy)

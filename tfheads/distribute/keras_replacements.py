@@ -23,8 +23,6 @@ def prepare_optimizer(optimizer, strategy: tf.distribute.Strategy) -> None:
     """
     if strategy.num_replicas_in_sync == 1:
         return
-    for part in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
-        part._distribution_strategy = strategy  # it may have been made outside of the scope
     version = ".".join(keras.__version__.split(".")[:2])
     if version not in TESTED_WITH:
         raise RuntimeError(
@@ -37,6 +35,23 @@ def prepare_optimizer(optimizer, strategy: tf.distribute.Strategy) -> None:
         inner._update_model_variables_moving_average = functools.partial(_update_averages, inner)
         take_averages = type(inner)._overwrite_model_variables_with_average_value
         inner._overwrite_model_variables_with_average_value = functools.partial(_take_averages, inner, take_averages)
+
+
+def require_in_scope(strategy: tf.distribute.Strategy, optimizer, *metrics) -> None:
+    """Requires that an optimizer and metrics, if they are objects, were made inside the scope of the strategy.
+
+    Their variables would be of each process otherwise: counted once too often, or summed over no replicas.
+
+    Raises:
+        ValueError: one was not; names it.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return
+    for one in keras.tree.flatten([optimizer, *metrics]):
+        is_own = isinstance(one, (keras.optimizers.Optimizer, keras.metrics.Metric))
+        made = [variable.value for variable in one.variables] if is_own else []
+        if not all(isinstance(value, tf.distribute.DistributedValues) for value in made):
+            raise ValueError(f"{one.name} must be made inside the scope of the model's strategy, it was made outside")
 
 
 def _update_averages(optimizer, variables) -> None:
