@@ -81,9 +81,7 @@ def summed_bytes(model, rows: int) -> int:
     found, original = [], trainer.sum_over_replicas
 
     def counted(values):
-        context = tf.distribute.get_replica_context()
-        if context.replica_id_in_sync_group == 0:
-            found.extend(value.shape.num_elements() * value.dtype.size for value in tf.nest.flatten(values))
+        found.extend(value.shape.num_elements() * value.dtype.size for value in tf.nest.flatten(values))
         return original(values)
 
     trainer.sum_over_replicas = counted
@@ -91,7 +89,7 @@ def summed_bytes(model, rows: int) -> int:
         timed_steps(model, rows, 1)
     finally:
         trainer.sum_over_replicas = original
-    return sum(found)
+    return sum(found) // model.distribute_strategy.num_replicas_in_sync  # the step is traced once for each
 
 
 def one_run(strategy_name: str, replicas: int, rows: int, steps: int) -> None:
