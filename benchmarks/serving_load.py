@@ -19,33 +19,33 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401 - the tokenizers' operations
 
 TEXTS = ["the cat sat on the mat", "", "a café 中 😀", "nul\0 inside", "x", "the dog ran over " * 30, "red mat?", " "]
-SETTLED = 1000  # requests after which memory may not grow
+AT_ONCE = 1000
 PAGE = resource.getpagesize()
 
 
-def load(signature, requests: int, callers: int, settled: int = SETTLED) -> dict:
+def load(signature, requests: int, callers: int, at_once: int = AT_ONCE) -> dict:
     """Sends requests of one to four texts from several threads.
 
     Args:
         signature: from `text` `[batch]` to outputs `[batch, ...]` by name.
         requests, callers: how many.
-        settled: requests after which memory is first measured.
+        at_once: requests that are handed to the threads together; memory is measured after them.
 
     Returns:
-        How many answers were "wrong", the "errors", "seconds", and megabytes "settled" and "at the end".
+        How many answers were "wrong", the "errors", "seconds", and the "megabytes" after each `at_once` requests.
     """
     alone = [answer_of(signature, [text]) for text in TEXTS]
     begin = time.perf_counter()
-    counts = {"wrong": 0, "errors": []}
-    memory = {}
+    wrong, errors, memory = 0, [], []
     with concurrent.futures.ThreadPoolExecutor(callers) as pool:
-        for name, number in (("settled", settled), ("at the end", requests - settled)):
-            for wrong, error in pool.map(lambda seed: one(signature, alone, seed), range(number)):
-                counts["wrong"] += wrong
-                counts["errors"] += [error] if error else []
+        for start in range(0, requests, at_once):
+            seeds = range(start, min(start + at_once, requests))
+            for different, error in pool.map(lambda seed: one(signature, alone, seed), seeds):
+                wrong += different
+                errors += [error] if error else []
             gc.collect()
-            memory[name] = megabytes()
-    return {**counts, **memory, "seconds": time.perf_counter() - begin}
+            memory.append(megabytes())
+    return {"wrong": wrong, "errors": errors, "seconds": time.perf_counter() - begin, "megabytes": memory}
 
 
 def one(signature, alone: list, seed: int) -> tuple[int, str]:
@@ -79,7 +79,7 @@ def megabytes() -> float:
 
 
 def main() -> None:
-    """Prints the result; 1 if it is not well."""
+    """Prints the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--requests", type=int, default=10_000)
