@@ -295,7 +295,11 @@ def main(name: str, replicas: str, directory: str, *cases: str) -> None:
     if name == "none":
         strategy = tf.distribute.get_strategy()
     else:
-        options = {"replicas": int(replicas) or None, "start_seconds": 300, "heartbeat_seconds": 10}
+        options = {
+            "replicas": int(replicas) or None,
+            "start_seconds": 300,
+            "heartbeat_seconds": 20,
+        }  # the machine may be busy
         strategy = distribute.strategy(name, **options)
     for case in cases:
         started = time.monotonic()
