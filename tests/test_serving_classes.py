@@ -19,7 +19,7 @@ DISTILBERT = {
     "hidden_dim": 48,
     "max_position_embeddings": 48,
 }
-ROBERTA = {**pipeline_cases.BERT, "vocab_size": 287, "max_position_embeddings": 50, "pad_token_id": 1}
+ALBERT = {**pipeline_cases.BERT, "vocab_size": 65, "embedding_size": 16, "pad_token_id": 0}
 TEXTS = [
     "the cat sat on the mat, where the dog ran.",
     "",
@@ -37,15 +37,13 @@ BAD = [b"\xff\xfe the cat \xc3", b"\0" * 20, b"the cat sat"]
 @pytest.fixture(scope="module")
 def models():
     """Models with their tokenizers and the options of their exports, by a name of our own."""
-    words, byte_pairs, framed = (
-        getattr(tiny_tokenizers, name)() for name in ("wordpiece", "byte_level_bpe", "roberta")
-    )
+    words, byte_pairs, pieces = (getattr(tiny_tokenizers, name)() for name in ("wordpiece", "byte_level_bpe", "albert"))
     windows = {"window_length": 16, "window_stride": 7, "window_pooling": "attention", "pad_token_id": 7}
     bert, gpt2 = pipeline_cases.BERT, pipeline_cases.GPT2
     return {
         "classes": (rebuilt("BertForSequenceClassification", {**bert, **FEELINGS}), words, {"jit_compile": True}),
         "next": (rebuilt("BertForNextSentencePrediction", bert), words, {}),
-        "choices": (rebuilt("RobertaForMultipleChoice", ROBERTA), framed, {}),
+        "choices": (rebuilt("AlbertForMultipleChoice", ALBERT), pieces, {}),
         "documents": (rebuilt("GPT2ForDocumentClassification", {**gpt2, **FEELINGS, **windows}), byte_pairs, {}),
         "vectors": (rebuilt("DistilBertModel", DISTILBERT), words, {"pooling": "mean", "normalize": True}),
     }

@@ -1,4 +1,4 @@
-"""Signatures of models that write a text from another: answers of a fresh process equal those of `generate`."""
+"""Signatures of models that write: answers of a fresh process equal those of `generate` and of the pipeline."""
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import tfheads
 from tests.fixtures import pipeline_cases, tiny_tokenizers
 from tests.rebuilt_models import rebuilt
 from tests.serving_calls import call, decoded, exported, in_graph, texts
+from tfheads.serving.conditional_generation import ConditionalGenerationBundle
 from tfheads.serving.seq2seq_lm import Seq2SeqLMBundle
 
 BART = {
@@ -29,7 +30,30 @@ BART = {
     "forced_eos_token_id": 2,
     **dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.0),
 }
-BEAMS = {"num_beams": 3, "max_new_tokens": 9, "length_penalty": 0.5, "prefix": "the dog: "}
+T5 = {
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_heads": 4,
+    "initializer_factor": 3.0,
+    "tie_word_embeddings": False,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
+}
+LLAMA = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.4,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+BEAMS = {"num_beams": 3, "max_new_tokens": 9, "length_penalty": 0.5}
+PREFIX = "the dog: "
 TEXTS = ["the cat sat on the mat", "", "Café 中 😀", "the dog ran " * 300, "nul\0 \x7f", "x" * 5000, "a red house"]
 
 
@@ -39,20 +63,25 @@ def bart():
 
 
 @pytest.fixture(scope="module")
-def writer():
-    """A model without an encoder."""
-    return rebuilt("GPT2ForConditionalGeneration", pipeline_cases.GPT2, separator_token_id=282)
+def t5():
+    config = transformers.T5Config(vocab_size=len(tiny_tokenizers.unigram()), **T5)
+    return tfheads.AutoModelForSeq2SeqLM.from_config(config, seed=5)
 
 
 @pytest.fixture(scope="module")
-def answers(bart, writer, tmp_path_factory):
+def llama():
+    config = transformers.LlamaConfig(vocab_size=len(tiny_tokenizers.llama()), **LLAMA)
+    return tfheads.AutoModelForCausalLM.from_config(config, seed=1)
+
+
+@pytest.fixture(scope="module")
+def answers(bart, t5, llama, tmp_path_factory):
     """All answers of one fresh process, by the model's name and the call's."""
-    framed, byte_pairs = tiny_tokenizers.roberta(), tiny_tokenizers.byte_level_bpe()
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("greedy", "beams", "behind")}
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("greedy", "beams", "causal")}
     paths = {
-        "greedy": exported(bart, framed, folders["greedy"], max_new_tokens=12),
-        "beams": exported(bart, framed, folders["beams"], **BEAMS),
-        "behind": exported(writer, byte_pairs, folders["behind"], max_new_tokens=9),
+        "greedy": exported(bart, tiny_tokenizers.roberta(), folders["greedy"], max_new_tokens=12),
+        "beams": exported(t5, tiny_tokenizers.unigram(), folders["beams"], prefix=PREFIX, **BEAMS),
+        "causal": exported(llama, tiny_tokenizers.llama(), folders["causal"], max_new_tokens=9),
     }
 
     def sampled(**changes):
@@ -74,39 +103,45 @@ def answers(bart, writer, tmp_path_factory):
         ("greedy", "seed 2"): sampled(temperature=1.5, seed=2),
         ("greedy", "top_k 1"): sampled(temperature=1.5, top_k=1),
         ("beams", "default"): ["serving_default", {"text": texts(TEXTS)}],
-        ("behind", "default"): ["serving_default", {"text": texts(TEXTS)}],
+        ("causal", "default"): ["serving_default", {"text": texts(TEXTS)}],
     }
     given = call([[paths[model], *rest] for (model, _), rest in calls.items()], tmp_path_factory.mktemp("calls"))
     return dict(zip(calls, given, strict=True))
 
 
-def written(model, sources: list[str], prefix: str = "", **options) -> list[str]:
+def written(model, tokenizer, sources: list[str], **options) -> list[str]:
     """What the model itself writes."""
+    cut = {} if model.backbone.length_limit is None else {"truncation": True, "max_length": 96}
+    rows = tokenizer(sources, padding=True, return_tensors="np", **cut)
+    made = model.new_tokens(rows["input_ids"], attention_mask=rows["attention_mask"], jit_compile=False, **options)
+    start = model.generation_config.decoder_start_token_id
+    return [tokenizer.decode([start, *row], skip_special_tokens=True) for row in made]
+
+
+def test_texts_equal_those_that_generate_writes(bart, t5, answers):
     tokenizer = tiny_tokenizers.roberta()
-    sources = [prefix + source for source in sources]
-    rows = tokenizer(sources, truncation=True, max_length=96, padding=True, return_tensors="np")
-    made = model.new_tokens(
-        rows["input_ids"], attention_mask=rows["attention_mask"], jit_compile=False, generation_config=None, **options
-    )
-    return [tokenizer.decode(row, skip_special_tokens=True) for row in made]
+    for name, count in (("default", 12), ("five", 5), ("longest", 95)):
+        expected = written(bart, tokenizer, TEXTS, max_new_tokens=count)
+        assert decoded(answers["greedy", name]["generated_text"]) == expected
+    expected = written(t5, tiny_tokenizers.unigram(), [PREFIX + text for text in TEXTS], **BEAMS)
+    assert decoded(answers["beams", "default"]["generated_text"]) == expected
 
 
-def test_texts_equal_those_that_generate_writes(bart, answers):
-    for model, name, options in (
-        ("greedy", "default", {"max_new_tokens": 12}),
-        ("greedy", "five", {"max_new_tokens": 5}),
-        ("greedy", "longest", {"max_new_tokens": 95}),
-        ("beams", "default", BEAMS),
-    ):
-        assert decoded(answers[model, name]["generated_text"]) == written(bart, TEXTS, **options)
+def test_what_follows_equals_the_pipeline(llama, answers):
+    pipe = tfheads.pipeline("text-generation", model=llama, tokenizer=tiny_tokenizers.llama(), jit_compile=False)
+    made = pipe(TEXTS, max_new_tokens=9, do_sample=False, handle_long_generation="hole")
+    assert decoded(answers["causal", "default"]["generated_text"]) == [one["generated_text"] for (one,) in made]
 
 
-def test_a_text_behind_a_separator_equals_that_of_generate(writer, answers):
+def test_a_text_behind_a_separator_equals_that_of_generate():
+    model = rebuilt("GPT2ForConditionalGeneration", pipeline_cases.GPT2, separator_token_id=282)
     tokenizer = tiny_tokenizers.byte_level_bpe()
-    for text, found in zip(TEXTS, decoded(answers["behind", "default"]["generated_text"]), strict=True):
+    bundle = ConditionalGenerationBundle(model, in_graph(tokenizer), tokenizer, {"max_new_tokens": 9})
+    answer = bundle._with_defaults(tf.constant(TEXTS))["generated_text"].numpy()
+    for text, found in zip(TEXTS, answer, strict=True):
         ids = tokenizer(text)["input_ids"][: 48 - 9 - 1]
-        made = writer.new_tokens([ids], max_new_tokens=9, jit_compile=False)[0] if ids else []
-        assert found == tokenizer.decode(made, skip_special_tokens=True)
+        made = model.new_tokens([ids], max_new_tokens=9, jit_compile=False)[0] if ids else []
+        assert found.decode() == tokenizer.decode(made, skip_special_tokens=True)
 
 
 def test_rows_do_not_depend_on_their_neighbours(answers):
