@@ -150,10 +150,9 @@ def llama(change=None, normalizer=None, pre_tokenizer=None, bytes_=True):
 def check(tokenizer, texts):
     """Compares ids, offsets, their texts and the texts of random ids."""
     graph = graph_tokenizer(tokenizer, check=False)
-    texts = [*SENTENCES, *texts]
+    texts = [*(sentence for sentence in SENTENCES if len(sentence) < 200), *texts]
     expected = tokenizer.backend_tokenizer.encode_batch(texts)
-    encoding = tf.function(graph.encode)(tf.constant(texts))
-    alone = tf.function(graph.tokenize)(tf.constant(texts)).to_list()
+    encoding, alone = graph.encode(texts), graph.tokenize(texts).to_list()
     ids, starts, ends = encoding.input_ids.to_list(), encoding.starts.to_list(), encoding.ends.to_list()
     for row, text in enumerate(texts):
         assert ids[row] == expected[row].ids == alone[row], text
@@ -169,7 +168,7 @@ def check(tokenizer, texts):
 
 @pytest.mark.parametrize("change", [None, add_bytes, make_ties])
 def test_unigram_gives_the_ids_offsets_and_texts_of_the_rust_one(change):
-    check(unigram(change), [*odd_texts(1), "-" * 70, "ab" * 50, "x<unk><unk>y", "日" * 300])
+    check(unigram(change), [*odd_texts(1), "-" * 70, "ab" * 50, "x<unk><unk>y", "日" * 150])
 
 
 @pytest.mark.parametrize(
@@ -204,7 +203,8 @@ def test_unigram_gives_the_ids_offsets_and_texts_of_the_rust_one(change):
     ids=lambda part: type(part).__name__,
 )
 def test_normalizers_and_pre_tokenizers(normalizer, pre_tokenizer):
-    check(unigram(normalizer=normalizer, pre_tokenizer=pre_tokenizer), odd_texts(2))
+    normalizer = normalizer or normalizers.Sequence([])
+    check(llama(drop_bytes, normalizer=normalizer, pre_tokenizer=pre_tokenizer), odd_texts(2))
 
 
 def test_a_table_of_replacements_is_read_as_it_was_written():
