@@ -15,7 +15,8 @@ import transformers
 
 import tfheads
 from tests.fixtures import batches
-from tfheads.callbacks.training_state import TrainingState, fit_resumable
+from tfheads.callbacks.resumable_fit import fit_resumable
+from tfheads.callbacks.training_state import TrainingState
 from tfheads.data.pipeline import TokenBlocks
 from tfheads.optimizers import create_optimizer
 

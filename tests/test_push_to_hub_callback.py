@@ -14,7 +14,7 @@ import tfheads
 from tests.fake_hub import fake_hub
 from tests.resumed_run import BATCH, blocks, compiled_model
 from tfheads.callbacks.push_to_hub import PushToHubCallback
-from tfheads.callbacks.training_state import latest
+from tfheads.callbacks.saved_state import latest
 from tfheads.checkpoints import hub as hub_client
 
 

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 import tfheads
 from tests.fake_hub import fake_hub
-from tfheads.callbacks.training_state import checkpoints
+from tfheads.callbacks.saved_state import checkpoints
 from tfheads.data.tokenizer_training import train_byte_level_bpe, train_wordpiece
 from tfheads.recipes import training
 from tfheads.recipes.arguments import CausalLanguageModellingArguments, MaskedLanguageModellingArguments

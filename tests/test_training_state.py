@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from tests.resumed_run import BATCH, EPOCHS, blocks, compiled_model, run
-from tfheads.callbacks import training_state
-from tfheads.callbacks.training_state import Position, SavedState, TrainingState, checkpoints, fit_resumable, latest
+from tfheads.callbacks import saved_state
+from tfheads.callbacks.resumable_fit import fit_resumable
+from tfheads.callbacks.saved_state import Position, SavedState, checkpoints, latest
+from tfheads.callbacks.training_state import TrainingState
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +139,7 @@ def test_a_full_disk_does_not_end_the_training(tmp_path, monkeypatch, caplog):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training_state, "write_safetensors", full)
+    monkeypatch.setattr(saved_state, "write_safetensors", full)
     model = compiled_model()
     model.fit(blocks().batches(BATCH), callbacks=[TrainingState(tmp_path, save_steps=1)], verbose=0)
     assert int(model.optimizer.iterations) == 6

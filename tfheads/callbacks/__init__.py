@@ -3,8 +3,9 @@
 from tfheads.callbacks.evaluation import EvaluationCallback
 from tfheads.callbacks.keras_metric import KerasMetricCallback
 from tfheads.callbacks.push_to_hub import PushToHubCallback
+from tfheads.callbacks.resumable_fit import fit_resumable
 from tfheads.callbacks.tensorboard import TensorBoardCallback
-from tfheads.callbacks.training_state import TrainingState, fit_resumable
+from tfheads.callbacks.training_state import TrainingState
 from tfheads.callbacks.wandb import WandbCallback
 
 __all__ = [

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 
 from tfheads.callbacks.progress_log import ProgressLog
+from tfheads.callbacks.run_variables import assign_metrics, metric_values
 
 
 class EvaluationCallback(keras.callbacks.Callback):
@@ -66,11 +67,9 @@ class EvaluationCallback(keras.callbacks.Callback):
                 logs.update({name: value for name, value in found.items() if name != "step"})
 
     def _evaluate(self, step: int, trackers: Sequence[ProgressLog]) -> dict[str, float]:
-        variables = [variable for metric in self.model.metrics for variable in metric.variables]
-        values = [variable.numpy() for variable in variables]
+        values = metric_values(self.model)
         found = results_of(self.model, self.dataset)
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        assign_metrics(self.model, values)
         self.results.append({"step": step, **{f"val_{name}": value for name, value in found.items()}})
         for tracker in trackers:
             tracker.log_scalars({f"val/{name}": value for name, value in found.items()}, step)

@@ -120,23 +120,32 @@ class PushToHubCallback(keras.callbacks.Callback):
             self._save(f"Training in progress, epoch {epoch + 1}")
 
     def on_train_end(self, logs=None):
+        self._collect()
         if not is_chief(self.model):
             return
         self.uploads.wait()
         if self._saved_at != self._iterations() or self.uploads.failed or self.save_strategy != "epoch":
-            self._save("End of training")
+            self._save_and_upload("End of training")
         self.uploads.wait()
 
     def _iterations(self) -> int:
         return int(self.model.optimizer.iterations.numpy())
 
     def _save(self, message: str) -> None:
-        if not is_chief(self.model):
-            return
+        self._collect()
+        if is_chief(self.model):
+            self._save_and_upload(message)
+
+    def _collect(self) -> None:
+        """What the workers do together before the chief saves."""
+        if self._state is not None:
+            self._state.collect()
+
+    def _save_and_upload(self, message: str) -> None:
         try:
             self.model.save_pretrained(self.output_dir, tokenizer=self.tokenizer, card=self._card())
             if self._state is not None:
-                self._state.save()
+                self._state.write()
             self.uploads.submit(self.output_dir, message)
             self._saved_at = self._iterations()
         except OSError as error:

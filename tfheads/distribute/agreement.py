@@ -36,7 +36,7 @@ def barrier(strategy: tf.distribute.Strategy | None = None) -> None:
     """Waits until all workers are here; nothing where there is only one."""
     strategy = strategy or tf.distribute.get_strategy()
     if has_workers(strategy):
-        _on_all_workers(strategy, [1])
+        on_all_workers(strategy, [1])
 
 
 def require_agreement(subject: str, values: dict, strategy: tf.distribute.Strategy | None = None) -> None:
@@ -54,17 +54,17 @@ def require_agreement(subject: str, values: dict, strategy: tf.distribute.Strate
     if not has_workers(strategy):
         return
     text = json.dumps(values, sort_keys=True, default=str)
-    checksums = _on_all_workers(strategy, [zlib.crc32(text.encode()) & 0x7FFFFFFF])
+    checksums = on_all_workers(strategy, [zlib.crc32(text.encode()) & 0x7FFFFFFF])
     if len({tuple(one) for one in checksums}) > 1:
-        length = max(one[0] for one in _on_all_workers(strategy, [len(text.encode())]))
-        rows = _on_all_workers(strategy, list(text.encode().ljust(length)))
+        length = max(one[0] for one in on_all_workers(strategy, [len(text.encode())]))
+        rows = on_all_workers(strategy, list(text.encode().ljust(length)))
         raise ValueError(disagreement(subject, [json.loads(bytes(row).decode()) for row in rows]))
 
 
 def of_chief(number: int) -> int:
     """The chief's number, below 2**31, on all workers of the current strategy."""
     strategy = tf.distribute.get_strategy()
-    return _on_all_workers(strategy, [number])[0][0] if has_workers(strategy) else number
+    return on_all_workers(strategy, [number])[0][0] if has_workers(strategy) else number
 
 
 def disagreement(subject: str, found: list[dict]) -> str:
@@ -92,7 +92,7 @@ def worker_errors(strategy: tf.distribute.Strategy) -> Iterator[None]:
         ) from error
 
 
-def _on_all_workers(strategy, numbers: list[int]) -> list[list[int]]:
+def on_all_workers(strategy: tf.distribute.Strategy, numbers: list[int]) -> list[list[int]]:
     """The numbers of each worker, in the order of the workers."""
     row = tf.constant([numbers], tf.int32)
     gathered = strategy.gather(strategy.run(lambda: tf.identity(row)), axis=0).numpy()

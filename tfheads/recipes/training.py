@@ -15,9 +15,11 @@ import tensorflow as tf
 from tfheads.callbacks.evaluation import EvaluationCallback, results_of
 from tfheads.callbacks.progress_log import ProgressLog
 from tfheads.callbacks.push_to_hub import PushToHubCallback
+from tfheads.callbacks.resumable_fit import fit_resumable
 from tfheads.callbacks.run_settings import run_settings
+from tfheads.callbacks.saved_state import checkpoints
 from tfheads.callbacks.tensorboard import TensorBoardCallback
-from tfheads.callbacks.training_state import TrainingState, checkpoints, fit_resumable
+from tfheads.callbacks.training_state import TrainingState
 from tfheads.callbacks.wandb import WandbCallback
 from tfheads.checkpoints.model_card import card_of
 from tfheads.data.masking import TokenMasking
