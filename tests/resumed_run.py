@@ -1,8 +1,10 @@
-"""A short training run that `test_training_state` kills and starts again: `python -m tests.resumed_run DIRECTORY STEP`.
+"""A short training run that tests kill and start again, on any strategy: `python -m tests.resumed_run DIRECTORY ...`.
 
-Writes each loss to `losses.txt` as soon as it is known and kills itself after batch STEP (0: never).
+Each loss is written to `losses.txt` as soon as it is known; weights and optimizer at the end to `final.npz`. A worker
+of several finds its cluster in TF_CONFIG.
 """
 
+import argparse
 import os
 import random
 import signal
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 import transformers
 
 import tfheads
@@ -18,9 +21,12 @@ from tests.fixtures import batches
 from tfheads.callbacks.resumable_fit import fit_resumable
 from tfheads.callbacks.training_state import TrainingState
 from tfheads.data.pipeline import TokenBlocks
+from tfheads.distribute import is_chief, strategy
+from tfheads.distribute.agreement import worker_index
 from tfheads.optimizers import create_optimizer
 
 EPOCHS, BATCH = 3, 4
+NO_DROPOUT = dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.0)
 
 
 def blocks() -> TokenBlocks:
@@ -42,41 +48,104 @@ def compiled_model(xla: bool = False, steps_per_execution: int = 1, dtype=None, 
 
 
 class Losses(keras.callbacks.Callback):
-    """Appends "epoch batch loss draw" for each batch, and kills the process after a certain one."""
+    """Appends "epoch batch loss draw" for each batch, and sends the process a signal after a certain one."""
 
-    def __init__(self, path: Path, killed_after: int = 0):
+    def __init__(self, path: Path, signal_after: int = 0, number: int = signal.SIGKILL):
         super().__init__()
-        self.path, self.killed_after = path, killed_after
+        self.path, self.signal_after, self.number = path, signal_after, number
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(f"{self.epoch} {step} {logs['loss']!r} {random.random()!r} {np.random.rand()!r}\n")
-        if step == self.killed_after:
-            os.kill(os.getpid(), signal.SIGKILL)
+        step = int(self.model.optimizer.iterations.numpy())
+        self._write(f"{self.epoch} {step} {logs['loss']!r} {random.random()!r} {np.random.rand()!r}")
+        if step == self.signal_after:
+            os.kill(os.getpid(), self.number)
 
     def on_epoch_end(self, epoch, logs=None):
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(f"{epoch} end {logs['loss']!r} {logs['val_loss']!r}\n")
+        self._write(f"{epoch} end {logs['loss']!r} {logs['val_loss']!r}")
+
+    def _write(self, line: str) -> None:
+        if is_chief(self.model):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
 
 
-def run(directory: Path, killed_after: int = 0, save_steps: int = 2):
+def kill_in_save(directory: Path, number: int) -> None:
+    """Kills the process at the file operation of this number, from 1, that a save in `directory` does."""
+    count = 0
+
+    def hook(event, arguments):
+        nonlocal count
+        changes = event in ("os.mkdir", "os.rename", "os.rmdir", "os.remove", "shutil.rmtree")
+        opens = event == "open" and "w" in str(arguments[1])
+        if (
+            (changes or opens)
+            and any(str(directory) in str(one) for one in arguments)
+            and "checkpoint" in str(arguments)
+        ):
+            count += 1
+            if count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def run(directory: Path, killed_after: int = 0, save_steps: int = 2, epochs: int = EPOCHS, model=None, **options):
     """The run, from wherever it was."""
-    model, data = compiled_model(xla=True), blocks()
+    data = blocks()
+    model = compiled_model(xla=True) if model is None else model
     return model, fit_resumable(
         model,
-        lambda epoch, step: data.batches(BATCH, seed=1, epoch=epoch, epochs=EPOCHS - epoch, start_step=step),
-        state=TrainingState(directory, save_steps=save_steps, save_total_limit=2),
-        epochs=EPOCHS,
+        lambda epoch, step: data.batches(BATCH, seed=1, epoch=epoch, epochs=epochs - epoch, start_step=step),
+        state=TrainingState(directory, save_steps=save_steps, save_total_limit=2, settings={"rows_per_step": BATCH}),
+        epochs=epochs,
         steps_per_epoch=data.steps_per_epoch(BATCH),
-        callbacks=[Losses(directory / "losses.txt", killed_after)],
+        callbacks=[Losses(directory / "losses.txt", killed_after, **options)],
         validation_data=data.batches(BATCH, shuffle=False),
         verbose=0,
     )
 
 
+def values_of(model) -> dict[str, np.ndarray]:
+    """Weights and optimizer."""
+    found = [*model.variables, *model.optimizer.variables]
+    return {str(place): variable.numpy() for place, variable in enumerate(found)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--strategy", default="none")
+    parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--no_dropout", action="store_true")
+    parser.add_argument("--worker", type=int, default=0, help="which worker gets the signal")
+    parser.add_argument("--killed_after", type=int, default=0, help="a step")
+    parser.add_argument("--killed_in_save", type=int, default=0, help="a file operation")
+    parser.add_argument("--terminated_after", type=int, default=0, help="a step")
+    arguments = parser.parse_args()
+    made = tf.distribute.get_strategy()
+    if arguments.strategy != "none":
+        made = strategy(arguments.strategy, replicas=arguments.replicas, heartbeat_seconds=10)
+    mine = arguments.worker == worker_index(made)
+    if mine and arguments.killed_in_save:
+        kill_in_save(arguments.directory, arguments.killed_in_save)
+    after, number = arguments.killed_after, signal.SIGKILL
+    if arguments.terminated_after:
+        after, number = arguments.terminated_after, signal.SIGTERM
+    with made.scope():
+        model = compiled_model(xla=arguments.strategy == "none", **(NO_DROPOUT if arguments.no_dropout else {}))
+        run(arguments.directory, after if mine else 0, epochs=arguments.epochs, model=model, number=number)
+    if is_chief(model):
+        np.savez(arguments.directory / "final.npz", **values_of(model))
+
+
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), int(sys.argv[2]))
+    try:
+        main()
+    except RuntimeError as error:  # another worker has ended: no wait for its server
+        print(error, flush=True)
+        os._exit(1)

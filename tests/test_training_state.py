@@ -28,7 +28,7 @@ def unbroken(tmp_path_factory):
 def started(directory: Path, killed_after: int) -> int:
     """Runs in a new process and returns its exit status."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "tests.resumed_run", str(directory), str(killed_after)]
+    command = [sys.executable, "-m", "tests.resumed_run", str(directory), "--killed_after", str(killed_after)]
     return subprocess.run(command, cwd=Path(__file__).parent.parent, env=environment, check=False).returncode
 
 

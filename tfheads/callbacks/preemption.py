@@ -1,8 +1,8 @@
 """Ending a run on SIGTERM, which schedulers send some time before they take a machine away.
 
-The running step is finished, the state is saved, and the process ends with exit code 143 as one that SIGTERM ended: with
-0 a scheduler would take the run for finished and not start it again. All workers of a run end together, whichever of
-them got the signal.
+The running step is finished, the state is saved, and the process ends with exit code 143 as one that SIGTERM ended:
+with 0 a scheduler would take the run for finished and not start it again. All workers of a run end together, whichever
+of them got the signal.
 """
 
 import contextlib
