@@ -150,7 +150,7 @@ class Dying(RunLog):
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(corpus, tmp_path, monkeypatch, capsys):
-    changes = {"max_steps": 9, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 2, "logging_steps": 1}
+    changes = {"max_steps": 9, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 2, "logging_steps": 3}
     whole = run_causal_language_modelling(causal(corpus, tmp_path / "whole", **changes))
     with monkeypatch.context() as patch:
         patch.setattr(training, "RunLog", Dying)
@@ -161,6 +161,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(corpus, tmp_path, monk
     assert "Going on from step 4 of 9" in capsys.readouterr().out
     assert log(tmp_path / "parts") == log(tmp_path / "whole")
     assert parts["eval_loss"] == whole["eval_loss"]
+    assert parts["train_loss"] == pytest.approx(whole["train_loss"], rel=1e-6)
     # Started once more, the finished run trains nothing and keeps its figures.
     shutil.copy(tmp_path / "parts" / "train_results.json", tmp_path / "before.json")
     assert run_causal_language_modelling(causal(corpus, tmp_path / "parts", **changes))["perplexity"]

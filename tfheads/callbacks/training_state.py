@@ -42,6 +42,7 @@ class TrainingState(keras.callbacks.Callback):
         save_total_limit: how many states are kept, the newest; None for all.
         settings: plain values without which the data would go on elsewhere, such as the rows of a batch; a state that
             was saved with others is refused.
+        kept: what else belongs to the run by name, such as a log: things whose `state()` gives plain values.
 
     Attributes:
         position: where the run is.
@@ -62,6 +63,7 @@ class TrainingState(keras.callbacks.Callback):
         save_steps: int = 500,
         save_total_limit: int | None = None,
         settings: Mapping[str, object] | None = None,
+        kept: Mapping[str, object] | None = None,
     ):
         super().__init__()
         if save_strategy not in ("steps", "epoch", "no"):
@@ -74,7 +76,7 @@ class TrainingState(keras.callbacks.Callback):
         self.save_strategy = save_strategy
         self.save_steps = save_steps
         self.save_total_limit = save_total_limit
-        self.settings = dict(settings or {})
+        self.settings, self.kept = dict(settings or {}), dict(kept or {})
         self.history: list[dict] = []
         self.position = Position()
         self.unfinished_epoch: dict | None = None
@@ -113,6 +115,10 @@ class TrainingState(keras.callbacks.Callback):
         self.history = list(state.record["history"])
         self.position, self.restored = state.position, state
         return state.position
+
+    def restored_part(self, name: str) -> object:
+        """What `state()` of something in `kept` gave when the state was saved; None if the run started anew."""
+        return None if self.restored is None else self.restored.record.get("kept", {}).get(name)
 
     def on_train_begin(self, logs=None):
         others = [path for path in checkpoints(self.directory) if saved_state.steps(path) > self.position.global_step]
@@ -188,7 +194,8 @@ class TrainingState(keras.callbacks.Callback):
         return found + [TensorSource.of(f"metrics.{place}", value) for place, value in enumerate(self._metrics)]
 
     def _record(self) -> dict:
-        return {"history": self.history, "random": random_states(), "settings": self.settings}
+        kept = {name: part.state() for name, part in self.kept.items()}
+        return {"history": self.history, "random": random_states(), "settings": self.settings, "kept": kept}
 
     def _remove_old(self) -> None:
         if self.save_total_limit is not None:

@@ -131,6 +131,9 @@ class TrainingArguments:
     per_device_train_batch_size: int = argument(8, "rows of a batch on each device", at_least=1)
     per_device_eval_batch_size: int = argument(8, "rows of an evaluation batch on each device", at_least=1)
     gradient_accumulation_steps: int = argument(1, "batches of per_device_train_batch_size for one update", at_least=1)
+    global_train_batch_size: int | None = argument(
+        None, "rows of one update, whatever the devices are, instead of per_device_train_batch_size", at_least=1
+    )
     num_train_epochs: float = argument(3.0, "passes over the training data", above=0)
     max_steps: int = argument(-1, "updates in all, instead of num_train_epochs; -1 for no limit", at_least=-1)
     learning_rate: float = argument(5e-5, "highest learning rate", at_least=0)
@@ -209,7 +212,8 @@ class TrainingArguments:
     @property
     def rows_per_step(self) -> int:
         """Rows of one update, on all replicas of the current strategy."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps * _replicas()
+        each = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        return self.global_train_batch_size or each * _replicas()
 
     @property
     def rows_per_evaluation_step(self) -> int:

@@ -36,9 +36,22 @@ class RunLog(keras.callbacks.Callback):
         self._seen: np.ndarray | None = None
         self._step = 0
 
-    def begin(self, step: int) -> None:
-        """Reads the entries up to `step` of a run that goes on there, and drops the others."""
+    def state(self) -> dict[str, list[float]]:
+        """The sums since the last entry and of the whole run, for the state of the run."""
+        if self._seen is not None:
+            self._collect()
+        return {"window": self._window.tolist(), "totals": self.totals.tolist()}
+
+    def begin(self, step: int, state: Mapping[str, list[float]] | None = None) -> None:
+        """Reads the entries up to `step` of a run that goes on there, and drops the others.
+
+        Args:
+            step: of the run.
+            state: what `state` gave there; None if the run begins.
+        """
         self._step = step
+        if state:
+            self._window, self.totals = np.array(state["window"]), np.array(state["totals"])
         lines = self.path.read_text(encoding="utf-8").splitlines() if step and self.path.is_file() else []
         self.entries = [entry for entry in map(_entry, lines) if entry is not None and entry["step"] <= step]
         if not is_chief():

@@ -132,15 +132,15 @@ class TrainingRun:
             save_strategy=arguments.save_strategy,
             save_steps=arguments.save_steps,
             save_total_limit=arguments.save_total_limit,
+            settings={
+                "the rows of an update (global_train_batch_size)": arguments.rows_per_step,
+                "the seed of the order": arguments.order_seed,
+            },
+            kept={"log": self.log},
         )
-        begin = _Begin(self)
-        replicas = self.model.distribute_strategy.num_replicas_in_sync
-        if is_chief() and replicas > 1:
-            compiled = "XLA compiles forward and backward" if self.model.compiled_by_xla else "nothing is compiled"
-            print(
-                f"Global batch: {arguments.rows_per_step} rows = {arguments.per_device_train_batch_size} a device "
-                f"x {replicas} replicas x {arguments.gradient_accumulation_steps} accumulated; {compiled}"
-            )
+        begin = _Begin(self, state)
+        if is_chief() and self.model.distribute_strategy.num_replicas_in_sync > 1:
+            print(_global_batch(arguments, self.model))
         fit_resumable(
             self.model,
             self.batches,
@@ -293,15 +293,26 @@ class TrainingRun:
 class _Begin(keras.callbacks.Callback):
     """What happens once the model is restored and before the first step."""
 
-    def __init__(self, run: TrainingRun):
+    def __init__(self, run: TrainingRun, state: TrainingState):
         super().__init__()
-        self.run, self.step = run, None
+        self.run, self.state, self.step = run, state, None
 
     def on_train_begin(self, logs=None):
         self.step = int(self.model.optimizer.iterations.numpy())
-        self.run.log.begin(self.step)
+        self.run.log.begin(self.step, self.state.restored_part("log"))
         if self.step and is_chief():
             print(f"Going on from step {self.step} of {self.run.max_steps} in {self.run.arguments.output_dir}")
+
+
+def _global_batch(arguments: TrainingArguments, model: TaskModel) -> str:
+    """The rows of an update, where their number comes from, and what is compiled."""
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    compiled = "XLA compiles forward and backward" if model.compiled_by_xla else "nothing is compiled"
+    each = f"{arguments.per_device_train_batch_size} a device x {replicas} replicas"
+    parts = f"= {each} x {arguments.gradient_accumulation_steps} accumulated"
+    if arguments.global_train_batch_size:
+        parts = f"on {replicas} replicas"
+    return f"Global batch: {arguments.rows_per_step} rows {parts}; {compiled}"
 
 
 def _in_words(title: str, found: Mapping[str, float]) -> str:
