@@ -1,18 +1,21 @@
-"""Starts `tests.resumed_run` in processes of its own, one for each worker, and waits for their end."""
+"""Starts runs of `tests.resumed_run` in processes of their own, one for each worker, and waits for their end.
+
+The processes are forks of one that has imported everything, which takes longer than a run.
+"""
 
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 
-from tests.distribution_processes import ROOT, free_ports
+from tests.distribution_processes import free_ports
 
 
-def started(directory: Path, workers: int = 1, **options) -> list[subprocess.Popen]:
+def started(directory: Path, workers: int = 1, **options) -> list[BaseProcess]:
     """The processes of a run, or of its next attempt.
 
     Args:
@@ -21,31 +24,41 @@ def started(directory: Path, workers: int = 1, **options) -> list[subprocess.Pop
         options: of `tests.resumed_run`.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "tests.resumed_run", str(directory)]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.resumed_run"])
+    arguments = [str(directory)]
     for name, value in options.items():
-        command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+        arguments += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     found = []
     for index in range(workers):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        environment.pop("TF_CONFIG", None)
-        if workers > 1:
-            task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-            environment["TF_CONFIG"] = json.dumps(task)
-        with open(directory / f"worker-{index}.log", "a") as log:
-            found.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT))
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        cluster = json.dumps(task) if workers > 1 else ""
+        found.append(context.Process(target=attempt, args=(directory / f"worker-{index}.log", cluster, arguments)))
+        found[-1].start()
     return found
 
 
-def ended(processes: list[subprocess.Popen], seconds: float = 900.0) -> list[int]:
+def attempt(path: Path, cluster: str, arguments: list[str]) -> None:
+    """What a process does, with its output in a file."""
+    with open(path, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ["TF_CONFIG"] = cluster
+    from tests import resumed_run
+
+    resumed_run.main(arguments)
+
+
+def ended(processes: list[BaseProcess], seconds: float = 900.0) -> list[int]:
     """The exit codes; those who are not done in time are killed."""
     until = time.monotonic() + seconds
-    try:
-        return [process.wait(max(until - time.monotonic(), 0.1)) for process in processes]
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
+    for process in processes:
+        process.join(max(until - time.monotonic(), 0.1))
+        if process.is_alive():
+            process.kill()
+            process.join()
+    return [process.exitcode for process in processes]
 
 
 def log(directory: Path, index: int = 0) -> str:
@@ -54,7 +67,7 @@ def log(directory: Path, index: int = 0) -> str:
 
 
 def losses(directory: Path) -> list[str]:
-    """The lines of each step and each epoch, those of the last attempt if there were several, in their order.
+    """The lines of each step and each epoch, in their order.
 
     Raises:
         AssertionError: attempts differ in a step.

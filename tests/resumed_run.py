@@ -21,7 +21,7 @@ from tests.fixtures import batches
 from tfheads.callbacks.resumable_fit import fit_resumable
 from tfheads.callbacks.training_state import TrainingState
 from tfheads.data.pipeline import TokenBlocks
-from tfheads.distribute import is_chief, strategy
+from tfheads.distribute import barrier, is_chief, strategy
 from tfheads.distribute.agreement import worker_index
 from tfheads.optimizers import create_optimizer
 
@@ -115,7 +115,8 @@ def values_of(model) -> dict[str, np.ndarray]:
     return {str(place): variable.numpy() for place, variable in enumerate(found)}
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
+    """One attempt, or the rest, of a run; `given` are arguments of a command line, None for those of this process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
     parser.add_argument("--strategy", default="none")
@@ -126,7 +127,19 @@ def main() -> None:
     parser.add_argument("--killed_after", type=int, default=0, help="a step")
     parser.add_argument("--killed_in_save", type=int, default=0, help="a file operation")
     parser.add_argument("--terminated_after", type=int, default=0, help="a step")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
+    try:
+        model = attempt(arguments)
+    except RuntimeError as error:  # another worker has ended: no wait for its server
+        print(error, flush=True)
+        os._exit(1)
+    if is_chief(model):
+        np.savez(arguments.directory / "final.npz", **values_of(model))
+    barrier(model.distribute_strategy)  # a worker that ends before would be taken for dead
+
+
+def attempt(arguments: argparse.Namespace) -> keras.Model:
+    """Trains from wherever the run was."""
     made = tf.distribute.get_strategy()
     if arguments.strategy != "none":
         made = strategy(arguments.strategy, replicas=arguments.replicas, heartbeat_seconds=10)
@@ -139,13 +152,8 @@ def main() -> None:
     with made.scope():
         model = compiled_model(xla=arguments.strategy == "none", **(NO_DROPOUT if arguments.no_dropout else {}))
         run(arguments.directory, after if mine else 0, epochs=arguments.epochs, model=model, number=number)
-    if is_chief(model):
-        np.savez(arguments.directory / "final.npz", **values_of(model))
+    return model
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except RuntimeError as error:  # another worker has ended: no wait for its server
-        print(error, flush=True)
-        os._exit(1)
+    main()
