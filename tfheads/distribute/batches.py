@@ -41,22 +41,17 @@ def divided(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> "tf.d
 
 
 def of_this_worker(source, rows: int, **options) -> tf.data.Dataset:
-    """Batches of a source that can be sharded, of which this worker makes only what is for its replicas.
+    """Batches of a source, of which this worker makes only what is for its replicas where they can be sharded.
 
     Args:
         source: a `tfheads.data.pipeline.BatchSource`; or another thing with `batches`, of which every worker makes all.
-        rows: of a batch of all workers, a multiple of their number.
+        rows: of a batch of all workers; every worker makes all of them if they are no multiple of their number.
         options: of `source.batches`.
-
-    Raises:
-        ValueError: the rows cannot be divided by the workers.
     """
     strategy = tf.distribute.get_strategy()
     count = len(workers(strategy)) or 1
-    if count == 1 or not hasattr(source, "shard"):
+    if count == 1 or rows % count or not hasattr(source, "shard"):
         return source.batches(rows, **options)
-    if rows % count:
-        raise ValueError(f"a batch of {rows} rows cannot be divided by {count} workers")
     found = source.shard(worker_index(strategy), count).batches(rows // count, **options)
     is_own = tf.data.Options()
     is_own.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
