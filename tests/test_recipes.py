@@ -166,6 +166,11 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(corpus, tmp_path, monk
     shutil.copy(tmp_path / "parts" / "train_results.json", tmp_path / "before.json")
     assert run_causal_language_modelling(causal(corpus, tmp_path / "parts", **changes))["perplexity"]
     assert (tmp_path / "parts" / "train_results.json").read_text() == (tmp_path / "before.json").read_text()
+    # With other rows in an update the data would go on elsewhere; with other devices they can be kept.
+    changes["per_device_train_batch_size"] = 4
+    with pytest.raises(ValueError, match=r"the rows of an update \(global_train_batch_size\) must be 8 to go on"):
+        run_causal_language_modelling(causal(corpus, tmp_path / "parts", **changes))
+    assert run_causal_language_modelling(causal(corpus, tmp_path / "parts", global_train_batch_size=8, **changes))
 
 
 def test_accumulation_gives_the_same_run(corpus, tmp_path):
