@@ -44,7 +44,9 @@ def attempt(path: Path, cluster: str, arguments: list[str]) -> None:
     with open(path, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    os.environ["TF_CONFIG"] = cluster
+    os.environ.pop("TF_CONFIG", None)
+    if cluster:
+        os.environ["TF_CONFIG"] = cluster
     from tests import resumed_run
 
     resumed_run.main(arguments)

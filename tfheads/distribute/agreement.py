@@ -1,6 +1,7 @@
 """What workers do together beside training: waiting for each other, and finding out that they are not alike."""
 
 import contextlib
+import functools
 import json
 import re
 import zlib
@@ -94,6 +95,11 @@ def worker_errors(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 def on_all_workers(strategy: tf.distribute.Strategy, numbers: list[int]) -> list[list[int]]:
     """The numbers of each worker, in the order of the workers."""
-    row = tf.constant([numbers], tf.int32)
-    gathered = strategy.gather(strategy.run(lambda: tf.identity(row)), axis=0).numpy()
+    gathered = _gathering(strategy)(tf.constant([numbers], tf.int32)).numpy()
     return gathered[:: len(strategy.extended.worker_devices)].tolist()
+
+
+@functools.lru_cache(maxsize=2)
+def _gathering(strategy: tf.distribute.Strategy):
+    """A function that gathers the rows of all replicas, traced once for each length."""
+    return tf.function(lambda row: strategy.gather(strategy.run(tf.identity, (row,)), axis=0), autograph=False)
