@@ -11,7 +11,7 @@ import pytest
 import tfheads
 from benchmarks.restarts import broken_and_whole
 from tests.restarted_processes import ended, farthest, log, losses, started
-from tests.resumed_run import BATCH, NO_DROPOUT, compiled_model, run, values_of
+from tests.resumed_run import BATCH, compiled_model, plain_model, run, values_of
 from tests.tiny_models import gpt2_config
 from tfheads.callbacks import saved_state
 from tfheads.callbacks.preemption import Preempted
@@ -28,7 +28,7 @@ def attempts(tmp_path_factory):
     directory = tmp_path_factory.mktemp("restarts")
     whole = started(directory / "whole", **WORKERS)
     replicas = started(
-        directory / "replicas", strategy="mirrored", replicas=2, epochs=2, no_dropout=True, terminated_after=7
+        directory / "replicas", strategy="mirrored", replicas=2, epochs=2, plain=True, terminated_after=7
     )
     killed = ended(started(directory / "broken", **WORKERS, worker=1, killed_after=5))
     terminated = ended(started(directory / "broken", **WORKERS, worker=1, terminated_after=9))
@@ -56,8 +56,8 @@ def test_workers_that_are_killed_and_told_to_end_give_the_same_losses(attempts):
 def test_a_run_goes_on_with_another_number_of_replicas(attempts, tmp_path):
     directory, codes = attempts
     assert codes["replicas"] == [143] and latest(directory / "replicas").position.global_step == 7
-    model, history = run(directory / "replicas", epochs=2, model=compiled_model(**NO_DROPOUT))
-    alone, expected = run(tmp_path, epochs=2, model=compiled_model(**NO_DROPOUT))
+    model, history = run(directory / "replicas", epochs=2, model=plain_model())
+    alone, expected = run(tmp_path, epochs=2, model=plain_model())
     for name, values in expected.history.items():
         np.testing.assert_allclose(history.history[name], values, rtol=1e-5)
     for one, other in zip(model.get_weights(), alone.get_weights(), strict=True):
