@@ -62,7 +62,7 @@ def test_replicas_draw_masks_of_their_own_and_stay_alike(runs):
 
 def test_what_is_made_outside_of_the_scope_is_refused(runs):
     optimizer, metric = runs["replicas"].found("outside")[0]["found"]
-    assert optimizer == "SGD must be made inside the scope of the model's strategy, it was made outside"
+    assert optimizer == "sgd must be made inside the scope of the model's strategy, it was made outside"
     assert metric.startswith("sparse_categorical_accuracy must be made inside the scope")
 
 
