@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -94,7 +95,7 @@ class BackgroundUploads:
             if not _is_alive(int(path.name.removeprefix(SNAPSHOT_PREFIX).partition("-")[0])):
                 shutil.rmtree(path, ignore_errors=True)
         snapshot = Path(tempfile.mkdtemp(prefix=f"{SNAPSHOT_PREFIX}{os.getpid()}-", dir=directory))
-        for path in sorted(directory.rglob("*")):
+        for path in _files(directory):
             relative = path.relative_to(directory)
             if not path.is_file() or not self._is_wanted(relative):
                 continue
@@ -113,6 +114,13 @@ class BackgroundUploads:
         if len(relative.parts) > 1 and top.startswith("checkpoint-"):
             return self.checkpoints
         return len(relative.parts) == 1 or top not in NOT_UPLOADED
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    """All files, but for those in hidden folders, which another thread may remove at this moment."""
+    for folder, folders, names in os.walk(directory):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(names))
 
 
 def _is_alive(process: int) -> bool:
