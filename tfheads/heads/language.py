@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tfheads.layers.activations import activation
+from tfheads.layers.compilation import apart
 from tfheads.layers.part import Part, part
 from tfheads.layers.projections import dense
 from tfheads.losses import TokenCrossEntropy
@@ -69,4 +70,9 @@ class LanguageModelHead(Part):
         if not self.tied:
             return self.decoder(hidden)
         logits = ops.matmul(hidden, ops.transpose(ops.cast(token_table, self.compute_dtype)))
-        return logits + ops.cast(self.bias, logits.dtype) if self.bias is not None else logits
+        return with_row(logits, self.bias) if self.bias is not None else logits
+
+
+def with_row(logits, row):
+    """Logits `[batch, time, vocabulary]` plus a number for each word `[vocabulary]`."""
+    return apart(logits) + ops.cast(row, logits.dtype)

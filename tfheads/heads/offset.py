@@ -1,8 +1,6 @@
 """The language-model head of BART and its relatives."""
 
-from keras import ops
-
-from tfheads.heads.language import LanguageModelHead
+from tfheads.heads.language import LanguageModelHead, with_row
 from tfheads.layers.part import part
 
 
@@ -19,5 +17,4 @@ class OffsetLanguageModelHead(LanguageModelHead):
         self.offset = self.add_weight(name="offset", shape=(vocab_size,), initializer="zeros", trainable=False)
 
     def logits(self, hidden, token_table):
-        logits = super().logits(hidden, token_table)
-        return logits + ops.cast(self.offset, logits.dtype)
+        return with_row(super().logits(hidden, token_table), self.offset)
