@@ -238,10 +238,8 @@ def test_a_finished_model_is_not_replaced_unasked(corpus, tmp_path):
     assert causal_language_modelling(causal(corpus, tmp_path, overwrite_output_dir="true")).max_steps == 6
 
 
-def test_a_tracked_run_that_is_pushed(corpus, tmp_path, monkeypatch):
+def test_a_tracked_run_that_is_pushed(corpus, tmp_path, offline_tracking):
     """Weights & Biases offline, and a Hub on a local port; no token in anything that is written."""
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     output = tmp_path / "pushed"
     with fake_hub() as hub:
         tracking = {"report_to": "wandb", "sample_prompts": "the cat", "save_strategy": "epoch", "num_train_epochs": 1}
@@ -259,7 +257,7 @@ def test_a_tracked_run_that_is_pushed(corpus, tmp_path, monkeypatch):
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "all_results.json"} <= set(files)
     assert not any(name.startswith(("checkpoint-", "wandb/", "offline-")) for name in files)
     assert f"Perplexity: {results['perplexity']:.6g}" in files["README.md"].decode()
-    assert list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert list((offline_tracking / "wandb").glob("offline-run-*/run-*.wandb"))
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(token in path.read_bytes() for path in written)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tfheads
+from tests.recipe_runs import write_lines
 from tfheads.data.choices import choice_columns
 from tfheads.data.tokenizer_training import train_byte_level_bpe, train_wordpiece
 from tfheads.recipes.command_line import parse
@@ -15,10 +16,6 @@ from tfheads.recipes.multiple_choice import MultipleChoiceArguments, multiple_ch
 CONFIG = Path(__file__).parent.parent / "configs" / "choice_swag.yaml"
 TINY = "num_hidden_layers=1,hidden_size=16,num_attention_heads=2,intermediate_size=32,max_position_embeddings=64"
 ANIMALS, SOUNDS = ["cat", "dog", "bird", "cow"], ["mews", "barks", "sings", "moos"]
-
-
-def write_lines(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.fixture(scope="module")

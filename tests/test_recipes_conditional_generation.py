@@ -1,12 +1,12 @@
 """run_conditional_generation: sources and targets, from files to checkpoint, written targets and bad input."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tfheads
+from tests.recipe_runs import write_lines
 from tfheads.data.tokenizer_training import train_byte_level_bpe
 from tfheads.recipes.command_line import parse
 from tfheads.recipes.conditional_generation import (
@@ -17,10 +17,6 @@ from tfheads.recipes.conditional_generation import (
 
 CONFIG = Path(__file__).parent.parent / "configs" / "conditional_xsum.yaml"
 ANSWERS = {"cat": "it mews", "dog": "it barks", "bird": "it sings"}
-
-
-def write_lines(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 
 import tfheads
 from tests.fake_hub import fake_hub
+from tests.recipe_runs import WRITING_RUN, write_lines
 from tfheads.callbacks import KerasMetricCallback
 from tfheads.data.tokenizer_training import train_byte_level_bpe
 from tfheads.metrics.generated_text import GeneratedTextMeasure
@@ -18,10 +19,6 @@ from tfheads.recipes.summarization import SummarizationArguments, run_summarizat
 CONFIG = Path(__file__).parent.parent / "configs" / "summarization_xsum.yaml"
 ANIMALS = {"cat": "A cat mews. It is small.", "dog": "A dog barks. It is red.", "bird": "A bird sings. It is loud."}
 TINY_T5 = "d_model=32,d_ff=64,d_kv=16,num_layers=1,num_heads=2,dropout_rate=0"
-
-
-def write_lines(path, rows):
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 @pytest.fixture(scope="module")
@@ -43,29 +40,17 @@ def data(tmp_path_factory):
 
 def arguments(data, output, **changes) -> SummarizationArguments:
     values = {
-        "model_name_or_path": "none",
-        "dataset_name": "none",
+        **WRITING_RUN,
         "model_type": "t5",
         "config_overrides": TINY_T5,
         "tokenizer_name": data / "bpe",
         "train_file": data / "lacking.jsonl",
         "validation_file": data / "news.jsonl",
-        "source_prefix": "none",
-        "max_source_length": 32,
-        "max_target_length": 24,
         "output_dir": output,
         "max_eval_samples": 9,
         "per_device_train_batch_size": 12,
         "per_device_eval_batch_size": 4,
-        "learning_rate": 1e-2,
         "max_steps": 80,
-        "eval_strategy": "no",
-        "save_strategy": "no",
-        "load_best_model_at_end": "false",
-        "metric_for_best_model": "none",
-        "report_to": "none",
-        "bf16": "false",
-        "jit_compile": "false",
         **changes,
     }
     return parse(SummarizationArguments, [str(CONFIG), *(f"--{name}={value}" for name, value in values.items())])
@@ -101,10 +86,8 @@ def test_texts_from_files_to_summaries(data, tmp_path, caplog):
     assert logs["val_rougeLsum"] == pytest.approx(results["eval_rougeLsum"])
 
 
-def test_a_tracked_run_that_is_pushed(data, tmp_path, monkeypatch):
+def test_a_tracked_run_that_is_pushed(data, tmp_path, monkeypatch, offline_tracking):
     """Weights & Biases offline, and a Hub on a local port; ROUGE in the card, a written sample for the tracker."""
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     tracked = []
     monkeypatch.setattr(
         "tfheads.callbacks.wandb.WandbCallback.write_samples", lambda self, rows, step: tracked.extend(rows)
@@ -116,7 +99,7 @@ def test_a_tracked_run_that_is_pushed(data, tmp_path, monkeypatch):
         files = hub.files("tester/summaries")
     assert {"README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= set(files)
     assert f"{results['eval_rouge1']:.6g}" in files["README.md"].decode()
-    assert list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert list((offline_tracking / "wandb").glob("offline-run-*/run-*.wandb"))
     assert tracked and tracked[0][0] == "the cat there" and isinstance(tracked[0][1], str)
 
 

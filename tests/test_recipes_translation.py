@@ -9,6 +9,7 @@ import sacrebleu
 from transformers import AutoTokenizer
 
 import tfheads
+from tests.recipe_runs import WRITING_RUN, write_lines
 from tfheads.data.tokenizer_training import train_byte_level_bpe
 from tfheads.recipes.command_line import parse
 from tfheads.recipes.run_log import RunLog
@@ -18,10 +19,6 @@ CONFIG = Path(__file__).parent.parent / "configs" / "translation_wmt16.yaml"
 WORDS = {"the": "der", "small": "kleine", "red": "rote", "dog": "Hund", "sings": "singt", "there": "dort"}
 TINY_BART = "d_model=32,encoder_layers=1,decoder_layers=1,encoder_attention_heads=2,decoder_attention_heads=2"
 TINY_BART += ",encoder_ffn_dim=32,decoder_ffn_dim=32,max_position_embeddings=64,dropout=0,init_std=0.1"
-
-
-def write_lines(path, rows):
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +38,7 @@ def data(tmp_path_factory):
 
 def arguments(data, output, **changes) -> TranslationArguments:
     values = {
-        "model_name_or_path": "none",
-        "dataset_name": "none",
+        **WRITING_RUN,
         "dataset_config_name": "none",
         "model_type": "bart",
         "config_overrides": TINY_BART,
@@ -51,24 +47,13 @@ def arguments(data, output, **changes) -> TranslationArguments:
         "validation_file": data / "pairs.jsonl",
         "source_lang": "en",
         "target_lang": "de",
-        "source_prefix": "none",
-        "max_source_length": 32,
-        "max_target_length": 24,
         "output_dir": output,
         "max_eval_samples": 16,
         "per_device_train_batch_size": 16,
         "per_device_eval_batch_size": 6,
         "num_beams": 1,
-        "learning_rate": 1e-2,
         "warmup_ratio": 0.1,
         "max_steps": 160,
-        "eval_strategy": "no",
-        "save_strategy": "no",
-        "load_best_model_at_end": "false",
-        "metric_for_best_model": "none",
-        "report_to": "none",
-        "bf16": "false",
-        "jit_compile": "false",
         **changes,
     }
     return parse(TranslationArguments, [str(CONFIG), *(f"--{name}={value}" for name, value in values.items())])

@@ -61,14 +61,6 @@ def new_settings():
     wandb.teardown()
 
 
-@pytest.fixture
-def offline(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    return tmp_path
-
-
 def fit(model, callbacks, epochs=2, initial_epoch=0, **arguments):
     data = blocks().batches(BATCH, epochs=None, seed=1)
     model.fit(
@@ -84,7 +76,7 @@ def fit(model, callbacks, epochs=2, initial_epoch=0, **arguments):
     return model
 
 
-def test_a_run_with_several_steps_per_execution_that_is_restarted(offline):
+def test_a_run_with_several_steps_per_execution_that_is_restarted(offline_tracking):
     tokenizer = byte_level_bpe()
     validation = blocks().batches(BATCH, shuffle=False)
     model = compiled_model(steps_per_execution=2, vocab_size=len(tokenizer))
@@ -92,7 +84,7 @@ def test_a_run_with_several_steps_per_execution_that_is_restarted(offline):
     def callback():
         return WandbCallback(
             "project",
-            directory=offline / "state",
+            directory=offline_tracking / "state",
             config={"learning_rate_of_recipe": 3},
             samples_per_step=BATCH,
             tokenizer=tokenizer,
@@ -102,7 +94,7 @@ def test_a_run_with_several_steps_per_execution_that_is_restarted(offline):
 
     fit(model, [callback()], epochs=1, validation_data=validation)
     fit(model, [callback()], epochs=2, initial_epoch=1)
-    ids, rows, config = read(offline)
+    ids, rows, config = read(offline_tracking)
     assert len(set(ids)) == 1 and wandb.run is None
     assert [row["train/global_step"] for row in rows if "train/loss" in row] == [2, 4, 6, 8, 10, 12]
     training = [row for row in rows if "train/loss" in row]
@@ -113,7 +105,7 @@ def test_a_run_with_several_steps_per_execution_that_is_restarted(offline):
     (evaluated,) = [row for row in rows if "val/loss" in row]
     assert evaluated["train/global_step"] == 6 and evaluated["val/perplexity"] > 1
     assert [row["train/global_step"] for row in rows if any(key.startswith("samples") for key in row)] == [6, 12]
-    tables = offline.glob("wandb/offline-*/files/media/table/samples_*.json")
+    tables = offline_tracking.glob("wandb/offline-*/files/media/table/samples_*.json")
     samples = sorted(json.loads(path.read_text())["data"][0] for path in tables)
     assert [row[:2] for row in samples] == [[6, "the cat"], [12, "the cat"]]
     assert all(row[2].startswith("the cat") for row in samples)

@@ -69,7 +69,7 @@ class LegacyModel(tf_keras.Model):
 
     def train_step(self, data) -> dict:
         """One update by tf_keras' optimizer."""
-        inputs, labels, weights = self.original.unpack(data) if self._has_own_loss else self._given(data)
+        inputs, labels, weights = self._given(data)
         with tf.GradientTape() as tape:
             output = self(inputs, training=True)
             loss, count = self._loss_of(inputs, labels, weights, output)
@@ -80,7 +80,7 @@ class LegacyModel(tf_keras.Model):
 
     def test_step(self, data) -> dict:
         """Loss and metrics of one batch."""
-        inputs, labels, weights = self.original.unpack(data) if self._has_own_loss else self._given(data)
+        inputs, labels, weights = self._given(data)
         output = self(inputs, training=False)
         return self._results(labels, output, weights, *self._loss_of(inputs, labels, weights, output))
 
@@ -111,7 +111,10 @@ class LegacyModel(tf_keras.Model):
     def _has_own_loss(self) -> bool:
         return not self.loss  # tf_keras has {} where none was given
 
-    def _given(self, data):
+    def _given(self, data) -> tuple[dict, object, object]:
+        """Inputs, labels and weights: checked by the model for its own loss, as they are for one of tf_keras."""
+        if self._has_own_loss:
+            return self.original.unpack(data)
         inputs, labels, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
         inputs = dict(inputs) if isinstance(inputs, Mapping) else {"input_ids": inputs}
         labels = inputs.pop("labels", None) if labels is None else labels

@@ -18,11 +18,11 @@ WHOLE_TEXT_HEADS = {
 }
 INERT = {
     "init_std": "read when weights are drawn",
-    "classifier_dropout": "read by the classification head",
     "decoder_start_token_id": "read where labels are moved by one place",
     "forced_eos_token_id": "read by generation",
     "is_decoder": "a property of the task",
 }
+"""Keys that no part of BART or a relative reads."""
 
 
 def embeddings(config, shared_token=None) -> TextEmbeddings:
@@ -92,7 +92,7 @@ class Bart(EncoderDecoder):
 
     class_prefix = "Bart"
     checkpoint_prefix = "model"
-    inert = INERT
+    inert = INERT | {"classifier_dropout": "read by the classification head"}
     heads = {
         "base": None,
         "seq2seq-lm": lambda config: OffsetLanguageModelHead(

@@ -2,7 +2,7 @@
 
 from tfheads.backbones import Backbone
 from tfheads.checkpoints.tables import Table
-from tfheads.families.bart import INERT, Bart, decoder_stack, embeddings, rules
+from tfheads.families.bart import Bart, decoder_stack, embeddings, rules
 from tfheads.heads import LanguageModelHead
 from tfheads.registry import family
 
@@ -14,7 +14,7 @@ class BartDecoder(Backbone):
     class_prefix = "Bart"
     checkpoint_prefix = "model.decoder"
     input_names = (*Backbone.input_names, "encoder_hidden_states", "encoder_attention_mask")
-    inert = INERT | dict.fromkeys(
+    inert = Bart.inert | dict.fromkeys(
         ("encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "encoder_layerdrop"), "read by the encoder"
     )
     heads = {
@@ -29,11 +29,17 @@ class BartDecoder(Backbone):
 
     @staticmethod
     def table(config):
-        tokens = "{base}embed_tokens.weight"
-        return Table(
-            backbone={"embeddings.token": "embed_tokens", **rules("", "")},
-            heads={"causal-lm": {"decoder": "lm_head"}},
-            copies={"lm_head.weight": tokens, "model.shared.weight": tokens} if config.tie_word_embeddings else {},
-            others=("model.encoder", "model.shared"),
-            ignored=(r"^final_logits_bias$", r"coder\.version$"),
-        )
+        return table(config)
+
+
+def table(config, computed: tuple[str, ...] = ()) -> Table:
+    """The table of a decoder alone, whose `computed` tensors have no values of their own."""
+    tokens = "{base}embed_tokens.weight"
+    return Table(
+        backbone={"embeddings.token": "embed_tokens", **rules("", "")},
+        heads={"causal-lm": {"decoder": "lm_head"}},
+        copies={"lm_head.weight": tokens, "model.shared.weight": tokens} if config.tie_word_embeddings else {},
+        others=("model.encoder", "model.shared"),
+        ignored=(r"^final_logits_bias$", r"coder\.version$"),
+        computed=computed,
+    )

@@ -2,19 +2,13 @@
 
 from tfheads.backbones import EmbeddedStack, EncoderDecoder
 from tfheads.checkpoints.tables import Offset, Table
-from tfheads.families.bart import decoder_stack, encoder_stack, rules
+from tfheads.families.bart import INERT, decoder_stack, encoder_stack, rules
 from tfheads.heads import OffsetLanguageModelHead
 from tfheads.layers import FixedPositionEmbeddings, ScaledInputEmbeddings, TextEmbeddings
 from tfheads.layers.sinusoids import halved_sinusoids
 from tfheads.registry import family
 
 POSITIONS = r"embed_positions\.weight$"
-INERT = {
-    "init_std": "read when weights are drawn",
-    "decoder_start_token_id": "read where labels are moved by one place",
-    "forced_eos_token_id": "read by generation",
-    "is_decoder": "a property of the task",
-}
 
 
 def embeddings(config, kind: type[TextEmbeddings], vocab_size: int, shared_token=None) -> TextEmbeddings:

@@ -7,6 +7,7 @@ import numpy as np
 
 from tfheads.preprocessing.decoders import token_bytes
 from tfheads.preprocessing.pre_tokenizers import byte_alphabet
+from tfheads.tries import trie
 
 SMALLEST_TABLE = 16
 _tables: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -56,16 +57,8 @@ def token_texts(tokenizer) -> list[bytes]:
 
 def _automaton(strings: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """For each state and byte the next state `[states, 256]`, and which states complete a string."""
-    children, whole = [{}], [False]
-    for string in strings:
-        state = 0
-        for byte in string:
-            if byte not in children[state]:
-                children[state][byte] = len(children)
-                children.append({})
-                whole.append(False)
-            state = children[state][byte]
-        whole[state] = True
+    children, ends = trie(strings)
+    whole = [end >= 0 for end in ends]
     after, shorter = np.zeros((len(children), 256), "int32"), [0] * len(children)
     waiting = [0]
     for state in waiting:

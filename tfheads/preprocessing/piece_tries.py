@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfheads.preprocessing import code_points
+from tfheads.tries import trie
 
 SHIFT = 21  # bits of a code point
 NOWHERE = -1
@@ -83,17 +84,7 @@ def double_array(keys: list[list[int]]) -> tuple[np.ndarray, np.ndarray, np.ndar
     Returns:
         The base of each node (the root is 0), its parent, and the number of the key that ends there, otherwise NOWHERE.
     """
-    children: list[dict[int, int]] = [{}]
-    ends = [NOWHERE]
-    for number, key in enumerate(keys):
-        node = 0
-        for character in key:
-            if character not in children[node]:
-                children[node][character] = len(children)
-                children.append({})
-                ends.append(NOWHERE)
-            node = children[node][character]
-        ends[node] = number
+    children, ends = trie(keys)
     highest = max((max(key) for key in keys), default=1)
     used = np.zeros(2 * len(children) + 2 * highest + WINDOW, bool)
     used[: highest + 1] = True  # so that no base is negative
