@@ -39,9 +39,8 @@ class DenseModule(NamedTuple):
 def dense_modules(model) -> list[DenseModule]:
     """All dense modules of a task model that adapters can stand beside."""
     layers = {id(layer.kernel): layer for _, layer in layers_by_path(model) if isinstance(layer, Projection)}
-    head = set() if model.head is None else {id(variable) for variable in model.head.weights}
-    table, found = model.family.table(model.config), []
-    for binding in table.bindings(model, model.family.checkpoint_base(model.weights_of)):
+    head, found = _of_head(model), []
+    for binding in _bindings(model):
         kernels = [id(variable) for variable in binding.variables]
         if all(kernel in layers for kernel in kernels):
             name = binding.names[0].removesuffix(".weight")
@@ -52,10 +51,16 @@ def dense_modules(model) -> list[DenseModule]:
 
 def head_bindings(model) -> list[Binding]:
     """What the checkpoint has of a task model's head."""
-    head = set() if model.head is None else {id(variable) for variable in model.head.weights}
-    table = model.family.table(model.config)
-    bindings = table.bindings(model, model.family.checkpoint_base(model.weights_of))
-    return [binding for binding in bindings if id(binding.variables[0]) in head]
+    head = _of_head(model)
+    return [binding for binding in _bindings(model) if id(binding.variables[0]) in head]
+
+
+def _bindings(model) -> list[Binding]:
+    return model.family.table(model.config).bindings(model, model.family.checkpoint_base(model.weights_of))
+
+
+def _of_head(model) -> set[int]:
+    return set() if model.head is None else {id(variable) for variable in model.head.weights}
 
 
 def head_modules(model) -> dict[str, list[keras.Variable]]:

@@ -50,8 +50,7 @@ class EmbeddingBundle(TextBundle):
         return self.embedded(self.encode(text))
 
     def _vectors(self, inputs: Mapping) -> dict[str, tf.Tensor]:
-        output, _ = self.model.forward(self.model.completed(inputs, {}), training=False)
-        hidden = tf.cast(output["last_hidden_state"], "float32")
+        hidden = self.model.inferred(inputs, "last_hidden_state")["last_hidden_state"]
         real = tf.cast(inputs["attention_mask"], tf.bool)[:, :, None]
         vector = tf.concat([GRAPH_POOLINGS[name](hidden, real) for name in self.sentence.poolings], axis=-1)
         if self.sentence.normalize:

@@ -48,12 +48,7 @@ class TextBundle(Bundle):
 
     def outputs_of_rows(self, *names: str, per_token: bool = False) -> BucketedRows:
         """The model's outputs of these names, of rows of mixed lengths."""
-
-        def outputs(inputs):
-            output, _ = self.model.forward(self.model.completed(inputs, {}), training=False)
-            return {name: tf.cast(output[name], "float32") for name in names}
-
-        return self.rows(outputs, names if per_token else ())
+        return self.rows(lambda inputs: self.model.inferred(inputs, *names), names if per_token else ())
 
     def inputs_of(self, encoding: Encoding) -> dict[str, tf.RaggedTensor]:
         """What the model takes of tokens."""
