@@ -4,9 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import transformers
 
 import tfheads
+from tests.fixtures.cases import EFFECTS
 from tests.tiny_models import gpt2_config, token_ids
+from tfheads import registry
 
 SOURCE = token_ids(3, 6)
 MASK = np.array([[1] * 6, [0, 0, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
@@ -14,6 +17,7 @@ TARGET = token_ids(3, 4, seed=1)
 TARGET[1, 2:] = -100
 TARGET[2, 3] = 2  # its own end
 SEPARATOR, END = 3, 2
+DECODERS = [kind for kind, family in registry.FAMILIES.items() if "conditional-generation" in family.heads]
 
 
 def make(**changes):
@@ -31,9 +35,9 @@ def plain():
     return tfheads.GPT2LMHeadModel.from_config(gpt2_config(), seed=0)
 
 
-def test_logits_and_loss_are_those_of_the_joined_sequence(model, plain):
+def output_of_joined_sequences(model, plain):
+    """What a model gives, which is required to be what the language model gives of source, separator and target."""
     output = model(SOURCE, attention_mask=MASK, labels=TARGET)
-    assert output.logits.shape == (3, 5, 40)
     losses = []
     for row in range(3):
         source, target = SOURCE[row][MASK[row] == 1].tolist(), [one for one in TARGET[row].tolist() if one != -100]
@@ -42,6 +46,25 @@ def test_logits_and_loss_are_those_of_the_joined_sequence(model, plain):
         np.testing.assert_allclose(output.logits[row, : len(target)], joined, atol=1e-6)
         losses += tf.nn.sparse_softmax_cross_entropy_with_logits(target, joined).numpy().tolist()
     np.testing.assert_allclose(output.loss, np.mean(losses), rtol=1e-6)
+    return output
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DECODERS if kind != "gpt2"])
+def test_every_decoder_writes_targets(kind, tmp_path):
+    sizes = next(iter(EFFECTS[kind].values()))
+    config = transformers.AutoConfig.for_model(kind, **{**sizes, "eos_token_id": END})
+    plain = tfheads.AutoModelForCausalLM.from_config(config, seed=0)
+    plain.save_pretrained(tmp_path)
+    model = tfheads.AutoModelForConditionalGeneration.from_pretrained(tmp_path, separator_token_id=SEPARATOR)
+    output_of_joined_sequences(model, plain)
+    options = {"max_new_tokens": 3, "do_sample": False, "jit_compile": False}
+    made = plain.generate([[*SOURCE[0], SEPARATOR]], **options)
+    np.testing.assert_array_equal(model.generate(SOURCE[:1], **options), made[:, 7:])
+
+
+def test_logits_and_loss_are_those_of_the_joined_sequence(model, plain):
+    output = output_of_joined_sequences(model, plain)
+    assert output.logits.shape == (3, 5, 40)
     first = model(SOURCE, attention_mask=MASK)
     assert "loss" not in first and first.logits.shape == (3, 1, 40)
     np.testing.assert_allclose(first.logits[:, 0], output.logits[:, 0], atol=1e-6)

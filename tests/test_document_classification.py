@@ -4,9 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import transformers
 
 import tfheads
+from tests.fixtures.cases import EFFECTS
 from tests.tiny_models import gpt2_config, token_ids
+from tfheads import registry
 from tfheads.tasks import windows
 
 LONG = token_ids(4, 43)
@@ -14,6 +17,7 @@ MASK = np.ones_like(LONG)
 MASK[0, 12:] = 0  # fits into one window
 MASK[1, 30:] = 0
 LABELS = np.array([0, 1, 2, 1])
+DECODERS = [kind for kind, family in registry.FAMILIES.items() if "document-classification" in family.heads]
 
 
 def make(seed: int = 0, **changes):
@@ -49,6 +53,18 @@ def test_windows_are_encoded_alone_and_pooled(pooling):
         scores = np.exp(each @ kernel.numpy()) if pooling == "attention" else np.ones((len(each), 1))
         pooled = each.max(0) if pooling == "max" else (each * scores / scores.sum()).sum(0)
         np.testing.assert_allclose(logits[row], pooled @ model.head.classifier.kernel.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DECODERS if kind != "gpt2"])
+def test_every_decoder_reads_documents(kind):
+    sizes = {**next(iter(EFFECTS[kind].values())), "num_labels": 3, "pad_token_id": 0}
+    config = transformers.AutoConfig.for_model(kind, **sizes)
+    plain = tfheads.AutoModelForSequenceClassification.from_config(config, seed=0)
+    model = tfheads.AutoModelForDocumentClassification.from_config(config, seed=0, window_length=8, window_stride=8)
+    np.testing.assert_allclose(model(LONG[:, :8]).logits, plain(LONG[:, :8]).logits, atol=1e-6)
+    windowed = np.mean([plain(LONG[:, start : start + 8]).logits for start in range(0, 40, 8)], axis=0)
+    np.testing.assert_allclose(model(LONG[:, :40]).logits, windowed, atol=1e-6)
+    assert len(model.trainable_variables) == len(plain.trainable_variables)
 
 
 def test_a_short_document_gives_exactly_what_the_sequence_classifier_gives():

@@ -3,8 +3,9 @@
 from functools import partial
 
 from tfheads.backbones import Backbone
+from tfheads.checkpoints.standard_rules import decoder_head_rules
 from tfheads.checkpoints.tables import FusedByHeadLinear, Table
-from tfheads.heads import LanguageModelHead, decoder_heads
+from tfheads.heads import decoder_heads
 from tfheads.layers import (
     Attention,
     FeedForward,
@@ -26,13 +27,7 @@ class Bloom(Backbone):
     class_prefix = "Bloom"
     checkpoint_prefix = "transformer"
     input_names = ("input_ids", "attention_mask", "inputs_embeds")
-    heads = {
-        **decoder_heads(),
-        "base": None,
-        "causal-lm": lambda config: LanguageModelHead(
-            config.hidden_size, config.vocab_size, tied=config.tie_word_embeddings, causal=True
-        ),
-    }
+    heads = decoder_heads()
     reference = "Le Scao et al. 2022, transformers.BloomModel"
 
     @staticmethod
@@ -81,11 +76,6 @@ class Bloom(Backbone):
                 block + "feed_forward.{up,down}": theirs + "mlp.{dense_h_to_4h,dense_4h_to_h}",
                 "stack.final_norm": "ln_f",
             },
-            heads={
-                "causal-lm": {"decoder": "lm_head"},
-                **dict.fromkeys(("sequence-classification", "multiple-choice"), {"classifier": "score"}),
-                "token-classification": {"classifier": "classifier"},
-                "question-answering": {"classifier": "qa_outputs"},
-            },
+            heads=decoder_head_rules(),
             copies={"lm_head.weight": "{base}word_embeddings.weight"} if config.tie_word_embeddings else {},
         )

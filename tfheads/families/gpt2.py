@@ -3,33 +3,25 @@
 from functools import partial
 
 from tfheads.backbones import Backbone
+from tfheads.checkpoints.standard_rules import LANGUAGE_MODEL, decoder_head_rules
 from tfheads.checkpoints.tables import Conv1D, FusedConv1D, Table, within
 from tfheads.heads import (
     DoubleHead,
-    LanguageModelHead,
-    LastToken,
-    TargetLanguageModelHead,
     decoder_heads,
-    document_head,
     sequence_summary,
 )
 from tfheads.layers import Attention, FeedForward, LayerNorm, PreNormBlock, Stack, TokenTypesAreTokens
 from tfheads.registry import family
 
 
-def language_model_head(config, kind: type[LanguageModelHead] = LanguageModelHead) -> LanguageModelHead:
-    """The output table alone."""
-    return kind(config.hidden_size, config.vocab_size, tied=config.tie_word_embeddings, causal=True)
-
-
 def double_head(config) -> DoubleHead:
     """The language model, and the logit of the token that `mc_token_ids` names."""
     if config.summary_type != "cls_index":  # transformers takes the others along the axis of the choices
         raise ValueError(f"summary_type must be 'cls_index' for double heads, got {config.summary_type!r}")
-    return DoubleHead(language_model_head(config), sequence_summary(config))
+    return DoubleHead(HEADS["causal-lm"](config), sequence_summary(config))
 
 
-classifiers = decoder_heads()
+HEADS = decoder_heads()
 
 
 @family("gpt2")
@@ -59,11 +51,7 @@ class GPT2(Backbone):
         ),
     }
     heads = {
-        **classifiers,
-        "base": None,
-        "causal-lm": language_model_head,
-        "conditional-generation": lambda config: language_model_head(config, TargetLanguageModelHead),
-        "document-classification": lambda config: document_head(config, LastToken(config.pad_token_id), use_bias=False),
+        **HEADS,
         "double-heads": double_head,
     }
     reference = "Radford et al. 2019, transformers.GPT2Model"
@@ -101,7 +89,6 @@ class GPT2(Backbone):
     @staticmethod
     def table(config):
         block, theirs = "stack.blocks.{i}.", "h.{i}."
-        language_model = {"decoder": "lm_head"}
         return Table(
             backbone={
                 "embeddings.{token,position}": "{wte,wpe}",
@@ -116,17 +103,11 @@ class GPT2(Backbone):
                 "stack.final_norm": "ln_f",
             },
             heads={
-                "causal-lm": language_model,
-                "conditional-generation": language_model,
+                **decoder_head_rules(),
                 "double-heads": (
-                    within("language_model", language_model),
+                    within("language_model", LANGUAGE_MODEL),
                     {"summary.summary": "multiple_choice_head.summary"},
                 ),
-                "sequence-classification": {"classifier": "score"},
-                "document-classification": ({"classifier": "score"}, {"windows.score": "window_attention.score"}),
-                "multiple-choice": {"classifier": "score"},
-                "token-classification": {"classifier": "classifier"},
-                "question-answering": {"classifier": "qa_outputs"},
             },
             copies={"lm_head.weight": "{base}wte.weight"} if config.tie_word_embeddings else {},
             ignored=(r"attn\.(bias|masked_bias)$",),

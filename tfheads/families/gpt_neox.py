@@ -3,8 +3,9 @@
 from functools import partial
 
 from tfheads.backbones import Backbone
+from tfheads.checkpoints.standard_rules import decoder_head_rules
 from tfheads.checkpoints.tables import FusedByHeadLinear, Table
-from tfheads.heads import LanguageModelHead, decoder_heads
+from tfheads.heads import decoder_heads
 from tfheads.layers import (
     Attention,
     FeedForward,
@@ -29,13 +30,7 @@ class GPTNeoX(Backbone):
         "classifier_dropout": "read by the classification heads",
         "is_decoder": "it always is one",
     }
-    heads = {
-        **decoder_heads(),
-        "base": None,
-        "causal-lm": lambda config: LanguageModelHead(
-            config.hidden_size, config.vocab_size, tied=config.tie_word_embeddings, causal=True
-        ),
-    }
+    heads = decoder_heads()
     reference = "Black et al. 2022, transformers.GPTNeoXModel"
 
     @staticmethod
@@ -83,12 +78,7 @@ class GPTNeoX(Backbone):
                 block + "feed_forward.{up,down}": theirs + "mlp.{dense_h_to_4h,dense_4h_to_h}",
                 "stack.final_norm": "final_layer_norm",
             },
-            heads={
-                "causal-lm": {"decoder": "embed_out"},
-                **dict.fromkeys(("sequence-classification", "multiple-choice"), {"classifier": "score"}),
-                "token-classification": {"classifier": "classifier"},
-                "question-answering": {"classifier": "qa_outputs"},
-            },
+            heads=decoder_head_rules({"decoder": "embed_out"}),
             copies={name: output for name in ("lm_head.weight", "embed_out.weight") if name != output},
             ignored=(r"attention\.(bias|masked_bias)$", r"rotary_emb\.inv_freq$"),
         )

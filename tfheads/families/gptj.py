@@ -1,8 +1,9 @@
 """GPT-J: decoder with rotary positions whose branches run in parallel behind one norm (Wang and Komatsuzaki 2021)."""
 
 from tfheads.backbones import Backbone
+from tfheads.checkpoints.standard_rules import decoder_head_rules
 from tfheads.checkpoints.tables import Bias, RotaryPairsLinear, Table
-from tfheads.heads import LanguageModelHead, QuestionAnsweringHead, decoder_heads
+from tfheads.heads import QuestionAnsweringHead, decoder_heads
 from tfheads.layers import (
     Attention,
     FeedForward,
@@ -24,11 +25,7 @@ class GPTJ(Backbone):
     input_names = (*Backbone.input_names, "token_type_ids")
     inert = {"n_positions": "rotary positions have no end"}
     heads = {
-        **decoder_heads(),
-        "base": None,
-        "causal-lm": lambda config: LanguageModelHead(
-            config.hidden_size, config.vocab_size, tied=config.tie_word_embeddings, use_bias=True, causal=True
-        ),
+        **decoder_heads(use_bias=True),
         "question-answering": lambda config: QuestionAnsweringHead(config.hidden_size, config.num_labels),
     }
     reference = "Wang and Komatsuzaki 2021, transformers.GPTJModel"
@@ -74,12 +71,7 @@ class GPTJ(Backbone):
                 block + "feed_forward.{up,down}": theirs + "mlp.{fc_in,fc_out}",
                 "stack.final_norm": "ln_f",
             },
-            heads={
-                "causal-lm": {"decoder": "lm_head", "": Bias("lm_head")},
-                **dict.fromkeys(("sequence-classification", "multiple-choice"), {"classifier": "score"}),
-                "token-classification": {"classifier": "classifier"},
-                "question-answering": {"classifier": "qa_outputs"},
-            },
+            heads=decoder_head_rules({"decoder": "lm_head", "": Bias("lm_head")}),
             copies={"lm_head.weight": "{base}wte.weight"} if config.tie_word_embeddings else {},
             ignored=(r"attn\.(bias|masked_bias)$",),
         )

@@ -3,8 +3,9 @@
 from functools import partial
 
 from tfheads.backbones import Backbone
+from tfheads.checkpoints.standard_rules import decoder_head_rules
 from tfheads.checkpoints.tables import Table
-from tfheads.heads import LanguageModelHead, decoder_heads
+from tfheads.heads import decoder_heads
 from tfheads.layers import (
     Attention,
     GatedFeedForward,
@@ -28,13 +29,7 @@ class Llama(Backbone):
         "max_position_embeddings": "rotary positions have no end; some of their types read it",
         "pretraining_tp": "how the layers were spread when they were trained",
     }
-    heads = {
-        **decoder_heads(),
-        "base": None,
-        "causal-lm": lambda config: LanguageModelHead(
-            config.hidden_size, config.vocab_size, tied=config.tie_word_embeddings, causal=True
-        ),
-    }
+    heads = decoder_heads()
     reference = "Touvron et al. 2023, transformers.LlamaModel"
 
     @staticmethod
@@ -79,12 +74,7 @@ class Llama(Backbone):
                 block + "feed_forward.{gate,up,down}": theirs + "mlp.{gate,up,down}_proj",
                 "stack.final_norm": "norm",
             },
-            heads={
-                "causal-lm": {"decoder": "lm_head"},
-                **dict.fromkeys(("sequence-classification", "multiple-choice"), {"classifier": "score"}),
-                "token-classification": {"classifier": "score"},
-                "question-answering": {"classifier": "qa_outputs"},
-            },
+            heads=decoder_head_rules(tokens="score"),
             copies={"lm_head.weight": "{base}embed_tokens.weight"} if config.tie_word_embeddings else {},
             ignored=(r"rotary_emb\.inv_freq$",),
         )

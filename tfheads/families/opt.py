@@ -5,8 +5,9 @@ from functools import partial
 from keras import ops
 
 from tfheads.backbones import Backbone
+from tfheads.checkpoints.standard_rules import decoder_head_rules
 from tfheads.checkpoints.tables import Table
-from tfheads.heads import LanguageModelHead, decoder_heads
+from tfheads.heads import decoder_heads
 from tfheads.layers import (
     Attention,
     FeedForward,
@@ -58,13 +59,7 @@ class OPT(Backbone):
     class_prefix = "OPT"
     checkpoint_prefix = "model"
     inert = {"init_std": "read when weights are drawn"}
-    heads = {
-        **decoder_heads("word_embed_proj_dim"),
-        "base": None,
-        "causal-lm": lambda config: LanguageModelHead(
-            config.word_embed_proj_dim, config.vocab_size, tied=config.tie_word_embeddings, causal=True
-        ),
-    }
+    heads = decoder_heads("word_embed_proj_dim")
     reference = "Zhang et al. 2022, transformers.OPTModel"
 
     @staticmethod
@@ -128,11 +123,6 @@ class OPT(Backbone):
                 block + "feed_forward.{up,down}": theirs + "{fc1,fc2}",
                 "stack.{final_norm,final_projection}": "decoder.{final_layer_norm,project_out}",
             },
-            heads={
-                "causal-lm": {"decoder": "lm_head"},
-                **dict.fromkeys(("sequence-classification", "multiple-choice"), {"classifier": "score"}),
-                "token-classification": {"classifier": "classifier"},
-                "question-answering": {"classifier": "qa_outputs"},
-            },
+            heads=decoder_head_rules(),
             copies={"lm_head.weight": "{base}decoder.embed_tokens.weight"} if config.tie_word_embeddings else {},
         )

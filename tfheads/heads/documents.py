@@ -86,12 +86,15 @@ class DocumentHead(ClassificationHead):
         return {"logits": self.classifier(self.drop(self.windows(vectors, real), training=training))}
 
 
-def document_head(config, pooler: keras.layers.Layer, dropout: float = 0.0, use_bias: bool = True) -> DocumentHead:
+def document_head(
+    config, pooler: keras.layers.Layer, width: int, dropout: float = 0.0, use_bias: bool = True
+) -> DocumentHead:
     """The head of a config, by its `window_pooling` ("mean" if it has none).
 
     Args:
         config: of the family.
-        pooler: makes one vector of a window, as wide as the hidden values.
+        pooler: makes one vector of a window.
+        width: of the vector.
         dropout: rate in front of the classifier.
         use_bias: whether the classifier has a bias.
 
@@ -101,5 +104,5 @@ def document_head(config, pooler: keras.layers.Layer, dropout: float = 0.0, use_
     pooling = getattr(config, "window_pooling", "mean")
     if pooling not in WINDOW_POOLINGS:
         raise ValueError(f"window_pooling must be one of {', '.join(WINDOW_POOLINGS)}, got {pooling!r}")
-    windows = WINDOW_POOLINGS[pooling](config.hidden_size)
-    return DocumentHead(windows, pooler, config.hidden_size, config.num_labels, config.problem_type, dropout, use_bias)
+    windows = WINDOW_POOLINGS[pooling](width)
+    return DocumentHead(windows, pooler, width, config.num_labels, config.problem_type, dropout, use_bias)

@@ -5,7 +5,10 @@ from collections.abc import Callable
 import keras
 
 from tfheads.heads.classification import ChoiceHead, ClassificationHead
+from tfheads.heads.documents import document_head
+from tfheads.heads.language import LanguageModelHead
 from tfheads.heads.pooling import DensePooler, LastOfToken, LastToken
+from tfheads.heads.targets import TargetLanguageModelHead
 from tfheads.heads.tokens import QuestionAnsweringHead, TokenClassificationHead
 
 
@@ -40,17 +43,31 @@ def standard_heads(
     }
 
 
-def decoder_heads(width: str = "hidden_size") -> dict[str, Callable]:
-    """The heads of most decoders: rows are classified by their last token, without a bias.
+def decoder_heads(width: str = "hidden_size", use_bias: bool = False) -> dict[str, Callable | None]:
+    """The heads of most decoders: they write, and rows are classified by their last token, without a bias.
 
     The answers' two logits do not depend on the number of labels, as in transformers.
 
     Args:
         width: the config's key for the width of the backbone's output.
+        use_bias: whether the logit of each word has a bias.
     """
-    heads = standard_heads(lambda config: LastToken(config.pad_token_id), lambda config: 0.0, False, width)
+
+    def language_model(config, kind: type[LanguageModelHead]) -> LanguageModelHead:
+        sizes = getattr(config, width), config.vocab_size
+        return kind(*sizes, tied=config.tie_word_embeddings, use_bias=use_bias, causal=True)
+
+    def pooler(config):
+        return LastToken(config.pad_token_id)
+
     return {
-        **heads,
+        "base": None,
+        "causal-lm": lambda config: language_model(config, LanguageModelHead),
+        "conditional-generation": lambda config: language_model(config, TargetLanguageModelHead),
+        **standard_heads(pooler, lambda config: 0.0, False, width),
+        "document-classification": lambda config: document_head(
+            config, pooler(config), getattr(config, width), use_bias=False
+        ),
         "token-classification": lambda config: TokenClassificationHead(
             getattr(config, width), config.num_labels, token_dropout(config)
         ),

@@ -14,6 +14,7 @@ from tfheads.tasks import windows
 from tfheads.tasks.packing import lengths
 
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+WINDOW_LENGTH = 512
 
 
 @task("document-classification")
@@ -26,7 +27,7 @@ class ForDocumentClassification(TaskModel):
     These keys of the config decide, each also an argument of `from_config` and `from_pretrained`:
 
     - `window_pooling` ("mean"): "mean", "max", or "attention", which weighs windows by a learned score;
-    - `window_length` (all of the model's positions): tokens in a window;
+    - `window_length` (all of the model's positions, or 512 where they have no end): tokens in a window;
     - `window_stride` (half of a window): tokens from the start of a window to the start of the next;
     - `window_budget` (8): how many windows go through the model at a time, in training too, which bounds the memory:
       the backward pass encodes them again;
@@ -39,7 +40,7 @@ class ForDocumentClassification(TaskModel):
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
         limit = self.backbone.length_limit
-        self.window_length = self._setting("window_length", limit, limit)
+        self.window_length = self._setting("window_length", limit or WINDOW_LENGTH, limit)
         self.window_stride = self._setting("window_stride", -(-self.window_length // 2), self.window_length)
         self.window_budget = self._setting("window_budget", 8, None)
         self.max_windows = self._setting("max_windows", 2**31 - 1, None)
@@ -73,7 +74,7 @@ class ForDocumentClassification(TaskModel):
         tokens = {name: value for name, value in inputs.items() if name != "attention_mask"}
         fill = self.config.pad_token_id or 0
         cut, real = windows.cut(tokens, self._real(inputs), self.window_length, self.window_stride, fill)
-        vectors = tf.reshape(self._encoder(training)(cut), [*tf.unstack(tf.shape(real)), self.config.hidden_size])
+        vectors = tf.reshape(self._encoder(training)(cut), [*tf.unstack(tf.shape(real)), self.head.width])
         return self.head.of_windows(vectors, real, training=training), {}
 
     def _encoder(self, training) -> windows.Bounded:
@@ -89,7 +90,7 @@ class ForDocumentClassification(TaskModel):
             encode,
             [variable for part in parts for variable in checkpoint_variables(part)],
             [variable for layer in drops for variable in layer.variables] if training else [],
-            self.config.hidden_size,
+            self.head.width,
             self.compute_dtype,
             self.window_budget,
         )
