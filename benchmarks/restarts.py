@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.restarted_processes import ended, farthest, log, losses, started
+from tests.forked_processes import ended
+from tests.restarted_processes import farthest, log, losses, started
 from tfheads.callbacks.saved_state import checkpoints, steps
 
 STEPS_PER_EPOCH = 6

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.distribution_processes import free_ports
+from tests.forked_processes import free_ports
 
 ROOT = Path(__file__).parents[1]
 TIME = 64

@@ -1,9 +1,9 @@
-"""What test_distribution runs in processes of its own.
+"""What test_distribution runs in processes of its own, see `tests.distribution_processes`; or by hand:
 
     python -m tests.distribution_cases STRATEGY REPLICAS DIRECTORY CASE...
 
 STRATEGY is that of `tfheads.distribute.strategy`, or "none". A worker of several finds its cluster in TF_CONFIG. What
-the cases give is written to DIRECTORY by every worker, as CASE-WORKER.npz.
+the cases give is written to DIRECTORY by every worker, as CASE-WORKER.npz; they may write there themselves.
 """
 
 import functools
@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -19,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfheads
+from tests.each_loss import EachLoss
 from tests.tiny_models import bert_config, gpt2_config, token_ids
 from tfheads import distribute
 from tfheads.data.pipeline import TokenBlocks
@@ -38,20 +40,6 @@ CLASSES = (IDS[:, 0] % 3).astype("int32")
 UNEVEN = 2 * ROWS + 1  # the last batch has a row for one replica alone
 
 
-class EachLoss(keras.callbacks.Callback):
-    """The loss of every execution by itself."""
-
-    def __init__(self):
-        super().__init__()
-        self.losses = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.model.reset_metrics()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.losses.append(float(logs["loss"]))
-
-
 def language_batches() -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices({"input_ids": IDS, "attention_mask": MASK, "labels": LABELS}).batch(ROWS)
 
@@ -65,48 +53,59 @@ def classifier():
     return tfheads.AutoModelForSequenceClassification.from_config(config, seed=0)
 
 
-def trained(strategy, make=language_model, optimizer=None, batches=None, steps=STEPS, **options) -> dict:
-    """A model after some steps, what the steps said, and how it evaluates and predicts an uneven number of rows."""
+def weights(model) -> dict:
+    return {f"weight_{place}": value for place, value in enumerate(model.get_weights())}
+
+
+def trained(strategy, make=language_model, optimizer=None, batches=None, steps=STEPS, **options) -> tuple:
+    """A model after some steps, and its weights and what the steps said."""
     with strategy.scope():
         model = make()
         optimizer = optimizer() if optimizer else keras.optimizers.SGD(0.3, momentum=0.9, global_clipnorm=0.3)
         model.compile(optimizer, **{"jit_compile": True, **options})
     each, batches = EachLoss(), language_batches() if batches is None else batches
     model.fit(batches.repeat(), steps_per_epoch=steps, epochs=1, verbose=0, callbacks=[each])
-    evaluated = model.evaluate(batches.unbatch().take(UNEVEN).batch(ROWS), verbose=0, return_dict=True)
-    predicted = model.predict(batches.unbatch().take(UNEVEN).batch(ROWS), verbose=0).logits
-    batch = next(iter(batches.unbatch().batch(ROWS - 1)))
-    on_batch = model.predict_on_batch(batch[0] if isinstance(batch, tuple) else batch).logits
-    found = {f"weight_{place}": value for place, value in enumerate(model.get_weights())}
-    found |= {f"evaluated_{name}": value for name, value in evaluated.items()}
-    return {**found, "losses": each.losses, "predicted": predicted, "on_batch": on_batch}
+    return model, {**weights(model), "losses": each.losses}
+
+
+def evaluated(model, batches) -> dict:
+    """How a model evaluates an uneven number of rows."""
+    found = model.evaluate(batches.unbatch().take(UNEVEN).batch(ROWS), verbose=0, return_dict=True)
+    return {f"evaluated_{name}": value for name, value in found.items()}
+
+
+def predicted(model, batches) -> dict:
+    """What a model predicts for an uneven number of rows."""
+    return {"predicted": model.predict(batches.unbatch().take(UNEVEN).batch(ROWS), verbose=0).logits}
 
 
 def plain(strategy):
-    """Tied embeddings, uneven labels and masks, clipping, XLA."""
-    return trained(strategy)
+    """Tied embeddings, uneven labels and masks, clipping, accuracy, perplexity, XLA."""
+    model, found = trained(strategy, weighted_metrics=["accuracy"])
+    return {**found, **evaluated(model, language_batches())}
 
 
 def accumulated(strategy):
     """The same in two parts of each batch."""
-    return trained(strategy, gradient_accumulation_steps=2)
+    return trained(strategy, gradient_accumulation_steps=2)[1]
 
 
 def several_steps(strategy):
     """The same, four steps in an execution, the last one cut short by the end of the data."""
     with strategy.scope():
         model = language_model()
-        model.compile(keras.optimizers.SGD(0.3, momentum=0.9, global_clipnorm=0.3), steps_per_execution=4)
+        optimizer = keras.optimizers.SGD(0.3, momentum=0.9, global_clipnorm=0.3)
+        model.compile(optimizer, steps_per_execution=4, jit_compile=False)
     model.fit(language_batches().repeat(4), verbose=0)
     model.fit(language_batches().take(3), verbose=0)
-    return {f"weight_{place}": value for place, value in enumerate(model.get_weights())}
+    return weights(model)
 
 
 def averaged(strategy):
     """AdamW with moving averages of the weights, which replace them twice and at the end."""
     options = {"use_ema": True, "ema_momentum": 0.8, "ema_overwrite_frequency": 8}
     make = functools.partial(AdamW, 1e-3, weight_decay=0.1, global_clipnorm=1.0, **options)
-    return trained(strategy, optimizer=make, jit_compile=False)
+    return trained(strategy, optimizer=make, jit_compile=False)[1]
 
 
 def scaled(strategy):
@@ -117,7 +116,7 @@ def scaled(strategy):
             keras.optimizers.SGD(0.1, global_clipnorm=0.3), initial_scale=2.0**24, dynamic_growth_steps=5
         )
 
-    return trained(strategy, lambda: language_model("mixed_float16"), optimizer)
+    return trained(strategy, lambda: language_model("mixed_float16"), optimizer)[1]
 
 
 def classified(strategy):
@@ -127,7 +126,10 @@ def classified(strategy):
     batches = tf.data.Dataset.from_tensor_slices((rows, labels)).batch(ROWS)
     with strategy.scope():
         measures = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")]
-    return trained(strategy, classifier, batches=batches, metrics=measures, jit_compile=False)
+    model, found = trained(strategy, classifier, batches=batches, metrics=measures, jit_compile=False)
+    batch, _ = next(iter(batches.unbatch().batch(ROWS - 1)))
+    found |= evaluated(model, batches) | predicted(model, batches)
+    return {**found, "on_batch": model.predict_on_batch(batch).logits}
 
 
 def keras_loss(strategy):
@@ -135,22 +137,22 @@ def keras_loss(strategy):
     weights = (np.arange(len(IDS)) % 3).astype("float32")
     batches = tf.data.Dataset.from_tensor_slices(({"input_ids": IDS}, CLASSES, weights)).batch(ROWS)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    return trained(strategy, classifier, batches=batches, loss=loss, metrics=["accuracy"])
+    model, found = trained(strategy, classifier, batches=batches, loss=loss, metrics=["accuracy"])
+    return {**found, **evaluated(model, batches), **predicted(model, batches)}
 
 
 def arrays(strategy):
     """Arrays, in an order of their own in each epoch; generation; one batch at a time."""
     with strategy.scope():
         model = language_model()
-        model.compile(keras.optimizers.SGD(0.3))
+        model.compile(keras.optimizers.SGD(0.3), jit_compile=False)
     inputs = {"input_ids": IDS[:UNEVEN], "labels": LABELS[:UNEVEN]}
     history = model.fit(inputs, batch_size=UNEVEN, epochs=2, validation_data=inputs, validation_batch_size=4, verbose=0)
     loss = model.train_on_batch(inputs, return_dict=True)["loss"]
     tested = model.test_on_batch(inputs, return_dict=True)
-    generated = model.generate(IDS[:3], max_new_tokens=4, do_sample=False)
-    found = {f"weight_{place}": value for place, value in enumerate(model.get_weights())}
+    generated = model.generate(IDS[:3], max_new_tokens=4, do_sample=False, jit_compile=False)
     return {
-        **found,
+        **weights(model),
         **history.history,
         "loss_of_batch": loss,
         "tested": tested["loss"],
@@ -162,7 +164,7 @@ def dropped(strategy):
     """Dropout: each replica draws another mask, and the weights stay the same everywhere."""
     with strategy.scope():
         model = language_model(resid_pdrop=0.5, embd_pdrop=0.5)
-        model.compile(keras.optimizers.SGD(0.3))
+        model.compile(keras.optimizers.SGD(0.3), jit_compile=False)
     same = {"input_ids": np.repeat(IDS[:1], 4, 0), "labels": np.repeat(IDS[:1], 4, 0)}
     model.fit(same, batch_size=4, epochs=3, verbose=0)
 
@@ -171,8 +173,7 @@ def dropped(strategy):
         return model({"input_ids": row}, training=True).logits
 
     each = [value.numpy() for value in strategy.experimental_local_results(strategy.run(tf.function(hidden)))]
-    found = {f"weight_{place}": value for place, value in enumerate(model.get_weights())}
-    return {**found, "masked": np.stack(each)}
+    return {**weights(model), "masked": np.stack(each)}
 
 
 def rows_of_workers(strategy):
@@ -200,7 +201,7 @@ def rows_of_workers(strategy):
 
 def recipe(strategy):
     """A run of a recipe with evaluations, the best model and a tracker, in one directory for all workers."""
-    directory = Path(sys.argv[3])
+    directory = Path.cwd()
     text = directory / f"text-{worker_index(strategy)}"
     text.mkdir(exist_ok=True)
     lines = [" ".join(str(number % 7) for number in range(row, row + 12)) + "\n" for row in range(120)]
@@ -233,8 +234,7 @@ def recipe(strategy):
     with strategy.scope():
         run = causal_language_modelling(arguments)
         results = run.run()
-    found = {f"weight_{place}": value for place, value in enumerate(run.model.get_weights())}
-    return {**found, "loss": results["eval_loss"], "train_loss": results["train_loss"]}
+    return {**weights(run.model), "loss": results["eval_loss"], "train_loss": results["train_loss"]}
 
 
 def killed(strategy):
@@ -258,7 +258,9 @@ def outside(strategy):
     with strategy.scope():
         model = classifier()
     found = []
-    for options in ({"optimizer": keras.optimizers.SGD(0.1)}, {"metrics": [keras.metrics.SparseCategoricalAccuracy()]}):
+    optimizer = keras.optimizers.SGD(0.1, name="my_optimizer")  # Keras would number its name by what was made before
+    measure = keras.metrics.SparseCategoricalAccuracy(name="my_measure")
+    for options in ({"optimizer": optimizer}, {"metrics": [measure]}):
         try:
             model.compile(**options)
         except ValueError as error:
@@ -292,27 +294,29 @@ def disagreeing(strategy):
 
 
 def main(name: str, replicas: str, directory: str, *cases: str) -> None:
-    if name == "none":
-        strategy = tf.distribute.get_strategy()
-    else:
-        options = {
-            "replicas": int(replicas) or None,
-            "start_seconds": 300,
-            "heartbeat_seconds": 20,
-        }  # the machine may be busy
+    """Runs the cases; an error's last line is what the tests look for, above is what any script prints."""
+    try:
+        run(name, int(replicas), Path(directory), cases)
+    except Exception as error:
+        traceback.print_exc()
+        print(f"{type(error).__name__}: {error}", flush=True)
+        os._exit(1)  # without a wait for workers that are gone
+
+
+def run(name: str, replicas: int, directory: Path, cases: Sequence[str]) -> None:
+    strategy = tf.distribute.get_strategy()
+    if name != "none":  # the machine may be busy
+        options = {"replicas": replicas or None, "start_seconds": 300, "heartbeat_seconds": 20}
         strategy = distribute.strategy(name, **options)
+    os.chdir(directory)
     for case in cases:
-        started = time.monotonic()
-        path = Path(directory, f"{case}-{worker_index(strategy)}")
+        began, used = time.monotonic(), time.process_time()
         found = globals()[case](strategy)
-        np.savez(path, **{key: np.asarray(value) for key, value in found.items()})
-        print(f"{case} {time.monotonic() - started:.1f} s", flush=True)
+        np.savez(f"{case}-{worker_index(strategy)}", **{key: np.asarray(value) for key, value in found.items()})
+        seconds, processor = time.monotonic() - began, time.process_time() - used
+        print(f"{case} {seconds:.1f} s, {processor:.1f} s of a processor", flush=True)
+    distribute.barrier(strategy)  # a worker that ends before would be taken for dead
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except Exception as error:  # the line is what the tests look for; what follows is what any script does
-        traceback.print_exc()
-        print(f"{type(error).__name__}: {error}", flush=True)
-        sys.exit(1)
+    main(*sys.argv[1:])

@@ -1,31 +1,17 @@
 """Starts `tests.distribution_cases` in processes of their own, one for each worker, and reads what they found."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
+from tests.forked_processes import ended, forked_workers
+
 # How the same cases are run: name, strategy, replicas of a process, processes.
 ALONE = ("one device", "none", 0, 1)
 MIRRORED = [("mirrored 2", "mirrored", 2, 1), ("mirrored 4", "mirrored", 4, 1)]
 WORKERS = [("multi_worker 2", "multi_worker", 1, 2), ("multi_worker 3", "multi_worker", 1, 3)]
 BOTH = [("multi_worker 2 x 2", "multi_worker", 2, 2)]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens at."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 class Processes:
@@ -40,29 +26,12 @@ class Processes:
     def __init__(self, kind: tuple, directory: Path, cases: Sequence[str]):
         self.name, strategy, replicas, count = kind
         self.directory = Path(directory)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
-        command = [sys.executable, "-m", "tests.distribution_cases", strategy, str(replicas), str(directory), *cases]
-        self.processes, self.began = [], time.monotonic()
-        for index in range(count):
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
-            environment.pop("TF_CONFIG", None)
-            if count > 1:
-                task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-                environment["TF_CONFIG"] = json.dumps(task)
-            with open(self.directory / f"worker-{index}.log", "w") as log:
-                started = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-            self.processes.append(started)
+        arguments = (strategy, replicas, str(self.directory), *cases)
+        self.processes = forked_workers("tests.distribution_cases.main", self.directory, count, *arguments)
 
     def wait(self, seconds: float = 1800.0) -> list[int]:
         """The exit codes; those who are not done in time are killed."""
-        until = time.monotonic() + seconds
-        try:
-            return [process.wait(max(until - time.monotonic(), 0.1)) for process in self.processes]
-        finally:
-            for process in self.processes:
-                if process.poll() is None:
-                    process.kill()
+        return ended(self.processes, seconds)
 
     def log(self, index: int = 0) -> str:
         """What a worker printed."""

@@ -1,10 +1,14 @@
-"""One process of a cluster with parameter servers: CLUSTER ROLE INDEX DIRECTORY; see test_legacy.py."""
+"""What the processes of a cluster with parameter servers do; see test_legacy.py."""
 
 import json
-import sys
 from pathlib import Path
 
 import tensorflow as tf
+import tf_keras
+
+import tfheads
+from tests import tiny_models
+from tfheads.legacy import as_tf_keras
 
 
 def serve(spec: tf.train.ClusterSpec, role: str, index: int) -> None:
@@ -14,12 +18,6 @@ def serve(spec: tf.train.ClusterSpec, role: str, index: int) -> None:
 
 def train(spec: tf.train.ClusterSpec, directory: Path) -> None:
     """The chief: trains, evaluates, saves."""
-    import tf_keras
-
-    import tfheads
-    from tests import tiny_models
-    from tfheads.legacy import as_tf_keras
-
     kind = {"task_type": "chief", "task_id": 0, "rpc_layer": "grpc"}
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(spec, **kind)
     in_parts = tf.distribute.experimental.partitioners.MinSizePartitioner(min_shard_bytes=1024, max_shards=2)
@@ -44,10 +42,9 @@ def train(spec: tf.train.ClusterSpec, directory: Path) -> None:
     (directory / "result.json").write_text(json.dumps(result))
 
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
-    cluster, role, index, directory = tf.train.ClusterSpec(json.loads(sys.argv[1])), *sys.argv[2:5]
+def main(cluster: str, role: str, index: int, directory: str) -> None:
+    spec = tf.train.ClusterSpec(json.loads(cluster))
     if role == "chief":
-        train(cluster, Path(directory))
+        train(spec, Path(directory))
     else:
-        serve(cluster, role, int(index))
+        serve(spec, role, index)

@@ -1,18 +1,11 @@
-"""Starts runs of `tests.resumed_run` in processes of their own, one for each worker, and waits for their end.
+"""Starts runs of `tests.resumed_run` in processes of their own, one for each worker, and reads what they left."""
 
-The processes are forks of one that has imported everything, which takes longer than a run.
-"""
-
-import json
-import multiprocessing
-import os
-import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 
-from tests.distribution_processes import free_ports
+from tests.forked_processes import forked_workers
 
 
 def started(directory: Path, workers: int = 1, **options) -> list[BaseProcess]:
@@ -23,44 +16,10 @@ def started(directory: Path, workers: int = 1, **options) -> list[BaseProcess]:
         workers: how many processes share it.
         options: of `tests.resumed_run`.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.resumed_run"])
     arguments = [str(directory)]
     for name, value in options.items():
         arguments += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
-    found = []
-    for index in range(workers):
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        cluster = json.dumps(task) if workers > 1 else ""
-        found.append(context.Process(target=attempt, args=(directory / f"worker-{index}.log", cluster, arguments)))
-        found[-1].start()
-    return found
-
-
-def attempt(path: Path, cluster: str, arguments: list[str]) -> None:
-    """What a process does, with its output in a file."""
-    with open(path, "a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    os.environ.pop("TF_CONFIG", None)
-    if cluster:
-        os.environ["TF_CONFIG"] = cluster
-    from tests import resumed_run
-
-    resumed_run.main(arguments)
-
-
-def ended(processes: list[BaseProcess], seconds: float = 900.0) -> list[int]:
-    """The exit codes; those who are not done in time are killed."""
-    until = time.monotonic() + seconds
-    for process in processes:
-        process.join(max(until - time.monotonic(), 0.1))
-        if process.is_alive():
-            process.kill()
-            process.join()
-    return [process.exitcode for process in processes]
+    return forked_workers("tests.resumed_run.main", directory, workers, arguments)
 
 
 def log(directory: Path, index: int = 0) -> str:

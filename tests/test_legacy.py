@@ -1,10 +1,6 @@
 """tf_keras over the same variables: its fit learns what Keras 3's does; parameter servers train."""
 
 import json
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,9 +10,8 @@ import tf_keras
 
 import tfheads
 from tests import tiny_models
+from tests.forked_processes import ended, forked, free_ports
 from tfheads.legacy import as_tf_keras
-
-RUNNER = Path(__file__).with_name("parameter_server_run.py")
 
 
 def batches() -> tf.data.Dataset:
@@ -30,7 +25,7 @@ def batches() -> tf.data.Dataset:
 
 def test_tf_keras_learns_what_keras_3_learns():
     ours = tfheads.GPT2LMHeadModel(tiny_models.gpt2_config(), seed=0)
-    ours.compile(keras.optimizers.SGD(0.1))
+    ours.compile(keras.optimizers.SGD(0.1), jit_compile=False)
     ours.fit(batches(), epochs=2, verbose=0)
     model = tfheads.GPT2LMHeadModel(tiny_models.gpt2_config(), seed=0)
     legacy = as_tf_keras(model)
@@ -82,34 +77,20 @@ def test_frozen_weights_stay(tmp_path):
         np.testing.assert_array_equal(old, new.numpy())
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def test_parameter_servers_train(tmp_path):
     """Two servers hold a table in parts, two workers train; the chief evaluates and saves."""
     places = [f"127.0.0.1:{port}" for port in free_ports(5)]
     cluster = {"worker": places[:2], "ps": places[2:4], "chief": places[4:]}
     roles = [("worker", 0), ("worker", 1), ("ps", 0), ("ps", 1), ("chief", 0)]
-    command = [sys.executable, str(RUNNER), json.dumps(cluster)]
-    with open(tmp_path / "log", "w") as log:
-        processes = [
-            subprocess.Popen([*command, role, str(index), str(tmp_path)], stdout=log, stderr=log)
-            for role, index in roles
-        ]
-        try:
-            code = processes[-1].wait(timeout=400)
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-    assert code == 0, (tmp_path / "log").read_text()[-3000:]
+    function, given = "tests.parameter_server_run.main", json.dumps(cluster)
+    processes = [forked(function, tmp_path / "log", given, *role, str(tmp_path)) for role in roles]
+    try:
+        codes = ended(processes[-1:], 400)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    assert codes == [0], (tmp_path / "log").read_text()[-3000:]
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["loss"][-1] < 0.8 * result["loss"][0]
     assert result["parts_of_the_table"] == 2

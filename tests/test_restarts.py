@@ -10,7 +10,8 @@ import pytest
 
 import tfheads
 from benchmarks.restarts import broken_and_whole
-from tests.restarted_processes import ended, farthest, log, losses, started
+from tests.forked_processes import ended
+from tests.restarted_processes import farthest, log, losses, started
 from tests.resumed_run import BATCH, compiled_model, plain_model, run, values_of
 from tests.tiny_models import gpt2_config
 from tfheads.callbacks import saved_state
@@ -46,6 +47,7 @@ def test_workers_that_are_killed_and_told_to_end_give_the_same_losses(attempts):
     directory, codes = attempts
     assert codes["whole"] == codes["finished"] == [0, 0], log(directory / "whole") + log(directory / "broken")
     assert codes["killed"] == [1, -signal.SIGKILL], log(directory / "broken")
+    assert "worker 1 of 2 has ended or cannot be reached, so this one ends too" in log(directory / "broken")
     assert codes["terminated"] == [143, 143], log(directory / "broken")
     said = "Ended by SIGTERM at step "
     assert log(directory / "broken").count(said) == 1 and said not in log(directory / "broken", 1)

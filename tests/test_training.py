@@ -1,11 +1,6 @@
 """`compile`, `fit`, `evaluate` and `predict`: the numbers do not depend on how the work is divided."""
 
-import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tfheads
+from tests.each_loss import EachLoss
 from tests.tiny_models import VOCABULARY, bert_config, gpt2_config, token_ids
 
 ROWS, TIME = 8, 6
@@ -28,20 +24,6 @@ def gpt2(**changes):
 
 def sgd(**options):
     return keras.optimizers.SGD(0.5, global_clipnorm=0.3, **options)
-
-
-class EachLoss(keras.callbacks.Callback):
-    """The loss of every step by itself."""
-
-    def __init__(self):
-        super().__init__()
-        self.losses = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.model.reset_metrics()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.losses.append(float(logs["loss"]))
 
 
 def curve(model, batch_size=ROWS, steps=5, **options) -> list[float]:
@@ -267,44 +249,3 @@ def test_what_is_missing_or_not_used_is_an_error():
     bare = tfheads.AutoModel.from_config(gpt2_config())
     with pytest.raises(ValueError, match="loss must be given: GPT2Model has no head to train"):
         bare.compile()
-
-
-# Replicas.
-
-REPLICAS = """
-import json, sys
-import tensorflow as tf
-replicas = int(sys.argv[1])
-if replicas > 1:
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
-    strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
-else:
-    strategy = tf.distribute.get_strategy()
-from tests import test_training
-with strategy.scope():
-    model = test_training.gpt2()
-    model.compile(test_training.sgd(), jit_compile=True, metrics=["accuracy"])
-each = test_training.EachLoss()
-data = tf.data.Dataset.from_tensor_slices(test_training.BATCH).batch(test_training.ROWS).repeat(5)
-model.fit(data, verbose=0, callbacks=[each])
-logs = model.evaluate(data.take(1), verbose=0, return_dict=True)
-print(json.dumps({"losses": each.losses, "evaluated": logs, "predicted": float(abs(model.predict(
-    data.take(1), verbose=0).logits).sum())}))
-"""
-
-
-def test_two_replicas_give_the_curve_of_one():
-    """Uneven labels, clipping, XLA: in Keras each of them makes the result depend on the number of replicas."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    results = []
-    for replicas in ("1", "2"):
-        command = [sys.executable, "-c", REPLICAS, replicas]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
-        assert done.returncode == 0, done.stderr
-        results.append(json.loads(done.stdout.splitlines()[-1]))
-    one, two = results
-    np.testing.assert_allclose(two["losses"], one["losses"], atol=1e-5)
-    for name in ("loss", "perplexity", "accuracy"):
-        np.testing.assert_allclose(two["evaluated"][name], one["evaluated"][name], rtol=1e-5)
-    np.testing.assert_allclose(two["predicted"], one["predicted"], rtol=1e-5)

@@ -3,14 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from tests.forked_processes import ended
+from tests.restarted_processes import started
 from tests.resumed_run import BATCH, EPOCHS, blocks, compiled_model, run
 from tfheads.callbacks import saved_state
 from tfheads.callbacks.resumable_fit import fit_resumable
@@ -25,20 +25,13 @@ def unbroken(tmp_path_factory):
     return directory, *run(directory)
 
 
-def started(directory: Path, killed_after: int) -> int:
-    """Runs in a new process and returns its exit status."""
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "tests.resumed_run", str(directory), "--killed_after", str(killed_after)]
-    return subprocess.run(command, cwd=Path(__file__).parent.parent, env=environment, check=False).returncode
-
-
 def test_killed_twice_and_restarted_gives_the_same_losses(unbroken, tmp_path):
     directory, model, history = unbroken
     expected = (directory / "losses.txt").read_text().splitlines()
     assert len(expected) == 18 + 3 and len({line.split()[2] for line in expected}) == 18
-    assert started(tmp_path, killed_after=5) == -signal.SIGKILL
+    assert ended(started(tmp_path, killed_after=5)) == [-signal.SIGKILL]
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-4"]
-    assert started(tmp_path, killed_after=15) == -signal.SIGKILL
+    assert ended(started(tmp_path, killed_after=15)) == [-signal.SIGKILL]
     resumed, resumed_history = run(tmp_path)
     lines = (tmp_path / "losses.txt").read_text().splitlines()
     assert set(lines) == set(expected)
@@ -63,7 +56,7 @@ def test_what_is_on_the_disk(unbroken):
 def test_a_finished_run_trains_no_more(unbroken):
     directory, _, history = unbroken
     before = (directory / "losses.txt").read_text()
-    assert run(directory)[1].history == history.history
+    assert run(directory, model=compiled_model())[1].history == history.history
     assert (directory / "losses.txt").read_text() == before
 
 
