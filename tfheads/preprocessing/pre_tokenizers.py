@@ -1,7 +1,8 @@
 """Pre-tokenisers inside the graph: text to words.
 
 Where a word starts is decided for all characters at once from the classes of a character and its neighbours. The
-classes come from the rust library. RE2 is not used: it has no look-ahead and another version of Unicode.
+classes come from the rust library. RE2 is not used: it has no look-ahead and another version of Unicode. For regular
+expressions other than GPT-2's there is `pattern_search.py`.
 """
 
 import json
@@ -14,7 +15,7 @@ import tensorflow as tf
 from tfheads.preprocessing import code_points, description
 from tfheads.preprocessing.aligned_text import Text, Words, segment_starts, utf8_lengths, words_from_starts
 from tfheads.preprocessing.character_classes import character_classes
-from tfheads.preprocessing.splitting import Metaspace, Split, whole_segments
+from tfheads.preprocessing.splitting import Metaspace, Split, Whitespace, split_at_pattern, whole_segments
 
 PreTokenizer = Callable[[Text], Words]
 SPACE, OTHER, LETTER, NUMBER, END = range(5)  # OTHER, LETTER, NUMBER in the order of NEIGHBOURS
@@ -185,6 +186,7 @@ BUILDERS: dict[str | None, Callable[[dict | None], PreTokenizer]] = {
     "Metaspace": Metaspace,
     "Punctuation": Split.at_punctuation,
     "Sequence": Chain,
-    "Split": Split.at_text,
+    "Split": split_at_pattern,
+    "Whitespace": Whitespace,
     "WhitespaceSplit": Split.at_white_space,
 }

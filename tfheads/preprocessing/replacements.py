@@ -7,7 +7,9 @@ import tensorflow as tf
 
 from tfheads.preprocessing import code_points, description
 from tfheads.preprocessing.aligned_text import Text, segment_starts
+from tfheads.preprocessing.chains import reached
 from tfheads.preprocessing.character_classes import character_classes
+from tfheads.preprocessing.pattern_search import PatternSearch
 
 # Runs of one character or of white space, and single characters beside them: the regular expressions that tokenizers of
 # SentencePiece have, such as " {2,}", "\\n" and "\\s{2,}|[\\n\\r\\t]".
@@ -19,19 +21,19 @@ def build(part: dict):
     """The normaliser "Replace".
 
     Raises:
-        ValueError: when its pattern is a regular expression of a kind that is not known here.
+        ValueError: when its pattern is a regular expression that cannot be searched for in the graph.
     """
     pattern = part["pattern"]
     if "String" in pattern and pattern["String"]:
         return ReplaceText(pattern["String"], part["content"])
     run = RUN.fullmatch(pattern.get("Regex", ""))
     if run is None:
-        raise description.refuse(f"normalizer Replace with the pattern {pattern}")
+        return ReplaceMatches(pattern.get("Regex", ""), part["content"])
     atom, least, plus, singles = run.groups()
     if least is None and plus is None and singles is None and atom != r"\s":
         return ReplaceText(ESCAPES.get(atom, atom), part["content"])
     if least is None and plus is None:
-        raise description.refuse(f"normalizer Replace with the pattern {pattern}")
+        return ReplaceMatches(pattern["Regex"], part["content"])
     points = white_space() if atom == r"\s" else {ord(ESCAPES.get(atom, atom))}
     singles = {ord(ESCAPES[found]) for found in re.findall(r"\\.", singles or "")}
     return ReplaceRuns(points, int(least or 1), singles, part["content"])
@@ -99,24 +101,12 @@ class ReplaceText(tf.Module):
 
 
 def _without_overlaps(places: tf.Tensor, length: int) -> tf.Tensor:
-    """The matches that remain when each search goes on behind the one before; each round finds twice as many."""
+    """The matches that remain when each search goes on behind the one before."""
     count = tf.size(places)
     following = tf.concat([tf.searchsorted(places, places + length), [count]], 0)
     chosen = tf.concat([[True], tf.zeros([count], tf.bool)], 0)
 
-    def step(reach, following, chosen):
-        target = tf.gather(following, tf.where(chosen)[:, 0])
-        chosen = tf.tensor_scatter_nd_update(chosen, target[:, None], tf.fill(tf.shape(target), True))
-        return 2 * reach, tf.gather(following, following), chosen
-
-    some = tf.TensorShape([None])
-    loop = tf.while_loop(
-        lambda reach, *_: reach <= count,
-        step,
-        (1, following, chosen),
-        shape_invariants=(tf.TensorShape([]), some, some),
-    )
-    return tf.boolean_mask(places, loop[2][:-1])
+    return tf.boolean_mask(places, reached(following, chosen, count)[:-1])
 
 
 class ReplaceRuns(tf.Module):
@@ -142,6 +132,22 @@ class ReplaceRuns(tf.Module):
         long = tf.gather(tf.math.segment_sum(tf.ones_like(run), run), run) >= self.least
         matched = found & (long | (kinds == 2))
         return replaced(text, matched, matched & tf.concat([starts[1:], [True]], 0), self.content)
+
+
+class ReplaceMatches(tf.Module):
+    """Replaces the matches of a regular expression."""
+
+    def __init__(self, pattern: str, content: str):
+        super().__init__()
+        self.search = PatternSearch(pattern, "normalizer Replace")
+        with tf.init_scope():
+            self.content = tf.constant([ord(character) for character in content], tf.int32)
+
+    def __call__(self, text: Text) -> Text:
+        """The text with everything replaced."""
+        starts, matched = self.search(text)
+        ends = tf.concat([starts[1:], [True]], 0)[: tf.size(starts)]
+        return replaced(text, matched, matched & ends, self.content)
 
 
 class Prepend(tf.Module):

@@ -1,12 +1,14 @@
-"""Pre-tokenisers that cut text at characters of one kind: white space, digits, punctuation, SentencePiece's mark."""
+"""Pre-tokenisers that cut text at characters of one kind or at matches: white space, digits, SentencePiece's mark."""
 
 import json
+import re
 
 import tensorflow as tf
 
 from tfheads.preprocessing import code_points, description
 from tfheads.preprocessing.aligned_text import Text, Words, segment_starts, words_from_starts
 from tfheads.preprocessing.character_classes import character_classes
+from tfheads.preprocessing.pattern_search import PatternSearch
 
 SPACE = ord(" ")
 
@@ -55,18 +57,6 @@ class Split(tf.Module):
         """Words between one character."""
         return cls(code_points.table({ord(part["delimiter"]): 1}), "Removed")
 
-    @classmethod
-    def at_text(cls, part: dict) -> "Split":
-        """Cuts at one character.
-
-        Raises:
-            ValueError: when the pattern is a longer text or a regular expression.
-        """
-        pattern = part["pattern"].get("String", "")
-        if len(pattern) != 1 or part["invert"]:
-            raise description.refuse(f"pre_tokenizer Split with the pattern {part['pattern']}")
-        return cls(code_points.table({ord(pattern): 1}), part["behavior"])
-
     def __call__(self, text: Text) -> Words:
         """The words."""
         first = segment_starts(text)
@@ -81,6 +71,62 @@ class Split(tf.Module):
             "MergedWithNext": here,
         }[self.behavior]
         return words_from_starts(text, first | starts)
+
+
+class SplitAtMatches(tf.Module):
+    """Cuts at the matches of a regular expression, or with `invert` at what is between.
+
+    Args:
+        part: the description of a pre-tokeniser "Split"; its behavior is that of `Split`, where two matches beside each
+            other remain two.
+
+    Raises:
+        ValueError: the expression cannot be searched for in the graph.
+    """
+
+    def __init__(self, part: dict):
+        super().__init__()
+        pattern = part["pattern"]
+        expression = pattern["Regex"] if "Regex" in pattern else re.escape(pattern["String"])
+        self.search, self.invert = PatternSearch(expression, "pre_tokenizer Split"), part["invert"]
+        self.behavior = part["behavior"]
+
+    def __call__(self, text: Text) -> Words:
+        """The words."""
+        starts, matched = self.search(text)
+        matched = matched != self.invert
+        before = tf.roll(matched, 1, 0)
+        if self.behavior == "Removed":
+            return words_from_starts(text, starts & ~matched, ~matched)
+        joined = {
+            "Isolated": tf.zeros_like(matched),
+            "Contiguous": matched == before,
+            "MergedWithPrevious": matched & ~before,
+            "MergedWithNext": ~matched & before,
+        }[self.behavior]
+        return words_from_starts(text, segment_starts(text) | (starts & ~joined))
+
+
+def split_at_pattern(part: dict) -> Split | SplitAtMatches:
+    """The pre-tokeniser "Split"; of a single character the cheaper one."""
+    character = part["pattern"].get("String", "")
+    if len(character) == 1 and not part["invert"]:
+        return Split(code_points.table({ord(character): 1}), part["behavior"])
+    return SplitAtMatches(part)
+
+
+class Whitespace(tf.Module):
+    """Runs of the characters of words and runs of all others but white space."""
+
+    def __init__(self, part: dict):
+        super().__init__()
+        self.classes = code_points.CodePointTable(character_classes(json.dumps(part), "a!"))
+
+    def __call__(self, text: Text) -> Words:
+        """The words, without white space."""
+        kind = self.classes(text.points.values)
+        kept = kind > 0
+        return words_from_starts(text, kept & (segment_starts(text) | (kind != tf.roll(kind, 1, 0))), kept)
 
 
 class Metaspace(tf.Module):

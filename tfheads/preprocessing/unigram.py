@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfheads.preprocessing import code_points, description
 from tfheads.preprocessing.aligned_text import Tokens, Words, utf8_lengths
 from tfheads.preprocessing.byte_pair_model import BYTES, utf8_byte
+from tfheads.preprocessing.chains import reached
 from tfheads.preprocessing.piece_tries import Matches, PieceTrie
 
 UNKNOWN_PENALTY = 10.0  # of a character without a piece, below the lowest score
@@ -222,18 +223,9 @@ def _best_lengths(scores: tf.Tensor, layout: Layout) -> tf.Tensor:
 
 
 def _on_best_path(lengths: tf.Tensor, layout: Layout) -> tf.Tensor:
-    """True for the last characters of the best pieces `[characters]`, from the length of each one's best last piece.
-
-    Each round follows twice as many pieces back as the round before.
-    """
+    """True for the last characters of the best pieces `[characters]`, from the length of each one's best last piece."""
     size = tf.size(lengths)
     back = tf.concat([[0], tf.range(1, size + 1) - lengths], 0)  # 0 stands for the beginning
     marked = tf.scatter_nd(layout.splits[:, None], tf.ones_like(layout.splits), [size + 1]) > 0
 
-    def step(reach, back, marked):
-        target = tf.gather(back, tf.where(marked)[:, 0])
-        marked = tf.tensor_scatter_nd_update(marked, target[:, None], tf.fill(tf.shape(target), True))
-        return 2 * reach, tf.gather(back, back), marked
-
-    longest = tf.size(layout.counts)
-    return tf.while_loop(lambda reach, *_: reach < longest, step, (1, back, marked))[2][1:]
+    return reached(back, marked, tf.size(layout.counts))[1:]
