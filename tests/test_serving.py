@@ -11,7 +11,7 @@ from tokenizers import decoders
 import tfheads
 from tests.fixtures import pipeline_cases, tiny_tokenizers
 from tests.rebuilt_models import rebuilt
-from tests.serving_calls import call, decoded, texts
+from tests.serving_calls import call, decoded, exported, texts
 from tfheads.serving.versions import new_version
 
 PROMPTS = ["the cat sat on", "", "a café,  two\n lines 中 😀", "the dog ran " * 50, "x", "nul\0 and \x7f"]
@@ -49,12 +49,12 @@ def bert():
 @pytest.fixture(scope="module")
 def generator(gpt2, tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("generator"))
-    return gpt2.export_serving(directory, tiny_tokenizers.byte_level_bpe(), max_new_tokens=12)
+    return exported(gpt2, tiny_tokenizers.byte_level_bpe(), directory, max_new_tokens=12)
 
 
 @pytest.fixture(scope="module")
 def filler(bert, tmp_path_factory):
-    return bert.export_serving(str(tmp_path_factory.mktemp("filler")), tokenizer=tiny_tokenizers.wordpiece(), version=3)
+    return exported(bert, tiny_tokenizers.wordpiece(), tmp_path_factory.mktemp("filler"), version=3)
 
 
 @pytest.fixture(scope="module")
@@ -184,23 +184,30 @@ def test_texts_without_a_mask_have_no_answers(filled):
     assert "top_k must be at least 1" in filled["top 0"] and "at most 105" in filled["top 106"]
 
 
+def saved(version: str):
+    """What a SavedModel holds."""
+    content = Path(version, "saved_model.pb").read_bytes()
+    return saved_model_pb2.SavedModel.FromString(content).meta_graphs[0]
+
+
 def test_signatures_have_names(generator, filler):
-    signatures = tf.saved_model.load(generator).signatures
-    assert set(signatures) == {"serving_default", "generate", "token_level"}
+    signatures = saved(generator).signature_def
+    assert {name for name in signatures if name[0] != "_"} == {"serving_default", "generate", "token_level"}
     options = {"text", "max_new_tokens", "temperature", "top_k", "top_p", "seed"}
-    assert set(signatures["generate"].structured_input_signature[1]) == options
-    default = tf.saved_model.load(filler).signatures["serving_default"]
-    assert default.structured_input_signature == ((), {"text": tf.TensorSpec([None], tf.string, "text")})
-    assert set(default.structured_outputs) == {"tokens", "token_ids", "scores", "sequences", "mask_count"}
+    assert set(signatures["generate"].inputs) == options
+    default = saved(filler).signature_def["serving_default"]
+    assert set(default.outputs) == {"tokens", "token_ids", "scores", "sequences", "mask_count"}
+    assert set(default.inputs) == {"text"} and default.inputs["text"].dtype == tf.string.as_datatype_enum
+    assert tf.TensorShape(default.inputs["text"].tensor_shape).as_list() == [None]
 
 
 @pytest.mark.parametrize("bundle", ["generator", "filler"])
 def test_the_graph_needs_no_xla_and_holds_no_weights(bundle, request):
-    path = Path(request.getfixturevalue(bundle), "saved_model.pb")
-    assert path.stat().st_size < 20e6
-    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    library = saved.meta_graphs[0].graph_def.library.function
-    nodes = [node for function in library for node in function.node_def] + list(saved.meta_graphs[0].graph_def.node)
+    version = request.getfixturevalue(bundle)
+    assert Path(version, "saved_model.pb").stat().st_size < 20e6
+    graph = saved(version).graph_def
+    library = graph.library.function
+    nodes = [node for function in library for node in function.node_def] + list(graph.node)
     assert len(nodes) > 100 and not [node.op for node in nodes if node.op.startswith("Xla") or "PyFunc" in node.op]
     marked = [function.signature.name for function in library if function.attr["_XlaMustCompile"].b]
     assert not marked + [node.name for node in nodes if node.attr["_XlaMustCompile"].b]

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import grpc
@@ -21,24 +20,25 @@ from tensorflow_serving.config import model_server_config_pb2
 import tfheads_command
 from tests.fixtures import pipeline_cases, tiny_tokenizers
 from tests.rebuilt_models import rebuilt
+from tests.serving_calls import exported
 from tfheads.serving import request_examples, server_files
 from tfheads.serving.bundle_files import write_beside
-from tfheads.serving.masked_lm import MaskedLMBundle
 from tfheads.serving.server_files import can_batch, model_name
+from tfheads.serving.token_level import Bundle
 
-ROOT = Path(__file__).parent.parent
+REST_OF_A_ROW = {"attention_mask": [[1]], "token_type_ids": [[0]]}
 
 
 @pytest.fixture(scope="module")
 def bert():
-    return rebuilt("BertForMaskedLM", pipeline_cases.BERT)
+    return rebuilt("BertForMaskedLM", pipeline_cases.BERT, num_hidden_layers=1)
 
 
 @pytest.fixture(scope="module")
 def directory(bert, tmp_path_factory):
     """A model's directory, with one version."""
     directory = tmp_path_factory.mktemp("models") / "fill masks"
-    bert.export_serving(directory, tiny_tokenizers.wordpiece(), version=4)
+    exported(bert, tiny_tokenizers.wordpiece(), directory, version=4)
     return directory
 
 
@@ -201,10 +201,9 @@ def test_the_script_for_clients_needs_nothing_of_tfheads(directory):
 
 def test_an_example_that_fails_stops_the_export(bert, tmp_path, monkeypatch):
     (tmp_path / "manifest.json").write_text("old")
-    examples = {"serving_default": [{"text": ["x"]}], "fill_mask": [{"text": ["x"], "top_k": [0]}]}
-    monkeypatch.setattr(MaskedLMBundle, "example_inputs", lambda self: examples)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="top_k must be at least 1"):
-        bert.export_serving(tmp_path, tiny_tokenizers.wordpiece())
+    monkeypatch.setattr(Bundle, "token_level_example", lambda self: {"input_ids": [[105]]} | REST_OF_A_ROW)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="input_ids must be between 0 and 104"):
+        bert.export_serving(tmp_path, None)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
     assert (tmp_path / "manifest.json").read_text() == "old"
 
@@ -263,13 +262,13 @@ def test_serve_prefers_the_server_then_docker(directory, tmp_path, monkeypatch, 
     )
 
 
-def test_serve_becomes_the_server(directory, tmp_path):
+def test_serve_becomes_the_server(directory, tmp_path, monkeypatch, capfd):
     executable(tmp_path / "tensorflow_model_server")
-    command = [sys.executable, "-m", "tfheads_command", "serve", str(directory), "--name", "other"]
-    environment = {**os.environ, "PATH": f"{tmp_path}:/bin:/usr/bin"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    printed, started = done.stdout.splitlines()
-    assert "--model_name=other" in printed
+    # In place of this process, which has tests to run.
+    monkeypatch.setattr(os, "execv", lambda program, command: subprocess.run(command, executable=program, check=True))
+    code, printed, _ = serve(capfd, monkeypatch, tmp_path, directory, "--name", "other")
+    printed, started = printed.splitlines()
+    assert code == 0 and "--model_name=other" in printed
     assert started == (
         f"started --port=8500 --rest_api_port=8501 --model_name=other --model_base_path={directory} "
         f"--enable_batching=true --batching_parameters_file={directory}/batching.config"

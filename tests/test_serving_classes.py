@@ -14,12 +14,13 @@ FEELINGS = pipeline_cases.labels(pipeline_cases.FEELINGS)
 DISTILBERT = {
     "vocab_size": 105,
     "dim": 36,
-    "n_layers": 2,
+    "n_layers": 1,
     "n_heads": 3,
     "hidden_dim": 48,
     "max_position_embeddings": 48,
 }
-ALBERT = {**pipeline_cases.BERT, "vocab_size": 65, "embedding_size": 16, "pad_token_id": 0}
+BERT = {**pipeline_cases.BERT, "num_hidden_layers": 1}
+ALBERT = {**BERT, "vocab_size": 65, "embedding_size": 16, "pad_token_id": 0}
 TEXTS = [
     "the cat sat on the mat, where the dog ran.",
     "",
@@ -39,10 +40,10 @@ def models():
     """Models with their tokenizers and the options of their exports, by a name of our own."""
     words, byte_pairs, pieces = (getattr(tiny_tokenizers, name)() for name in ("wordpiece", "byte_level_bpe", "albert"))
     windows = {"window_length": 16, "window_stride": 7, "window_pooling": "attention", "pad_token_id": 7}
-    bert, gpt2 = pipeline_cases.BERT, pipeline_cases.GPT2
+    gpt2 = {**pipeline_cases.GPT2, "n_layer": 1}
     return {
-        "classes": (rebuilt("BertForSequenceClassification", {**bert, **FEELINGS}), words, {"jit_compile": True}),
-        "next": (rebuilt("BertForNextSentencePrediction", bert), words, {}),
+        "classes": (rebuilt("BertForSequenceClassification", {**BERT, **FEELINGS}), words, {"jit_compile": True}),
+        "next": (rebuilt("BertForNextSentencePrediction", BERT), words, {}),
         "choices": (rebuilt("AlbertForMultipleChoice", ALBERT), pieces, {}),
         "documents": (rebuilt("GPT2ForDocumentClassification", {**gpt2, **FEELINGS, **windows}), byte_pairs, {}),
         "vectors": (rebuilt("DistilBertModel", DISTILBERT), words, {"pooling": "mean", "normalize": True}),

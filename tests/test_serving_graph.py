@@ -12,15 +12,16 @@ from tensorflow.core.protobuf import saved_model_pb2
 from benchmarks import serving_load
 from tests.fixtures import pipeline_cases, tiny_tokenizers
 from tests.rebuilt_models import rebuilt
+from tests.serving_calls import exported
 
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory):
     """A classifier, with a signature that XLA compiles."""
     directory = tmp_path_factory.mktemp("models") / "classifier"
-    config = {**pipeline_cases.BERT, **pipeline_cases.labels(pipeline_cases.FEELINGS)}
+    config = {**pipeline_cases.BERT, **pipeline_cases.labels(pipeline_cases.FEELINGS), "num_hidden_layers": 1}
     model = rebuilt("BertForSequenceClassification", config)
-    return Path(model.export_serving(directory, tiny_tokenizers.wordpiece(), jit_compile=True))
+    return Path(exported(model, tiny_tokenizers.wordpiece(), directory, jit_compile=True))
 
 
 @pytest.fixture(scope="module")

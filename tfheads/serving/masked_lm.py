@@ -37,12 +37,16 @@ class MaskedLMBundle(TextBundle):
             raise ValueError(f"top_k must be a whole number from 1 to {most}, got {self.top_k!r}")
 
     def signatures(self) -> dict[str, Callable]:
+        inputs = {"text": text_input(), "top_k": per_row("top_k", "int32")}
+        # One function: the signatures hold its graph once.
+        filled = tf.function(self._filled, input_signature=list(inputs.values()), autograph=False)
+
         def with_default(text):
-            return self._filled(text, tf.fill(tf.shape(text), self.top_k))
+            return filled(text, tf.fill(tf.shape(text), self.top_k))
 
         return {
             "serving_default": traced(with_default, text=text_input()),
-            "fill_mask": traced(self._filled, text=text_input(), top_k=per_row("top_k", "int32")),
+            "fill_mask": traced(lambda text, top_k: filled(text, top_k), **inputs),
             **self.token_level_signatures(),
         }
 
