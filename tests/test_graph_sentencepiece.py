@@ -320,7 +320,7 @@ def test_verify_finds_another_score():
 @pytest.mark.parametrize(
     ("make", "component"),
     [
-        (lambda: unigram(normalizer=normalizers.Replace(Regex("a|b"), "c")), "normalizer Replace with the pattern"),
+        (lambda: unigram(normalizer=normalizers.Replace(Regex("a*"), "c")), "normalizer Replace with the regular"),
         (lambda: unigram(normalizer=normalizers.ByteLevel()), "normalizer ByteLevel"),
         (lambda: unigram(pre_tokenizer=pre_tokenizers.UnicodeScripts()), "pre_tokenizer UnicodeScripts"),
         (lambda: unigram(decoder=decoders.BPEDecoder()), "decoder BPEDecoder"),

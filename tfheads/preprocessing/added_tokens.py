@@ -173,11 +173,15 @@ class AddedTokens(tf.Module):
         searched = tf.strings.regex_replace(strings, r"\x{0}", "\1")
         found, begins, ends = tensorflow_text.regex_split_with_offsets(searched, self.pattern, self.pattern)
         rows = code_points.row_numbers(found)
-        begins, ends = begins.values, ends.values
-        pieces = tf.strings.substr(tf.gather(strings, rows), begins, ends - begins)
+        pieces = tf.cond(
+            tf.reduce_all(searched == strings),
+            lambda: found.values,
+            lambda: _cut(strings, ends.values - begins.values),
+        )
+        known = tf.gather(tf.where(taken, segments.strings, ""), rows)
         taken = tf.gather(taken, rows)
         ids = tf.where(taken, tf.gather(segments.ids, rows), self._look_up(pieces))
-        pieces = tf.where(taken, tf.gather(segments.strings, rows), pieces)
+        pieces = tf.where(taken, known, pieces)
         row_splits = tf.gather(found.row_splits, segments.row_splits)
         if segments.ends is None:
             return Segments(pieces, ids, row_splits)
@@ -189,3 +193,9 @@ class AddedTokens(tf.Module):
             pieces = tf.strings.regex_replace(pieces, f"^{WHITE_SPACE}", "")
             pieces = tf.strings.regex_replace(pieces, f"{WHITE_SPACE}$", "")
         return self.ids.lookup(pieces)
+
+
+def _cut(strings: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """Strings, one behind another, cut into pieces of so many bytes `[pieces]`."""
+    bytes_ = tf.strings.bytes_split(strings).values
+    return tf.strings.reduce_join(code_points.ragged(bytes_, code_points.splits_from_lengths(lengths)), axis=-1)

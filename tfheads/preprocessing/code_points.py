@@ -61,6 +61,21 @@ def row_numbers(text: tf.RaggedTensor) -> tf.Tensor:
     return runs(tf.cast(text.row_lengths(), tf.int32))[0]
 
 
+def substrings(text: tf.RaggedTensor, rows: tf.Tensor, starts: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
+    """Parts of texts in UTF-8 `[parts]`; unlike `tf.strings.substr` of gathered texts it copies the parts alone.
+
+    Args:
+        text: code points `[texts, (characters)]`.
+        rows: the text of each part `[parts]`.
+        starts, ends: the number of its first character in the text, and of the one after its last `[parts]`, int32.
+    """
+    lengths = tf.maximum(ends - starts, 0)
+    part, offset = runs(lengths)
+    first = tf.gather(tf.cast(text.row_starts(), tf.int32), rows) + starts
+    points = tf.gather(text.values, tf.gather(first, part) + offset)
+    return encode(ragged(points, splits_from_lengths(tf.cast(lengths, tf.int64))))
+
+
 def one_more_in_front(splits: tf.Tensor, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """For rows of which some get one more item in front of the others.
 

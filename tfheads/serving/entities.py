@@ -150,17 +150,19 @@ def without_overlaps(entities: Entities, kept: tf.Tensor, joined: tf.Tensor) -> 
     size, fresh = tf.size(order), changes(entities.row)
     length = entities.end - entities.start
 
-    def step(place, last, kept):
+    def step(place, last, wins, replaces):
         again = joined[place] & ~fresh[place] & (entities.start[last] <= entities.start[place])
         again &= entities.start[place] < entities.end[last]
         longer = (length[place] > length[last]) | (
             (length[place] == length[last]) & (entities.score[place] > entities.score[last])
         )
-        wins = ~again | longer
-        kept = tf.tensor_scatter_nd_update(kept, [[last]], [kept[last] & ~(again & longer)])
-        kept = tf.tensor_scatter_nd_update(kept, [[place]], [wins])
-        return place + 1, tf.where(wins, place, last), kept
+        stays = ~again | longer
+        wins, replaces = wins.write(place, stays), replaces.write(place, again & longer)
+        return place + 1, tf.where(stays, place, last), wins, replaces
 
-    begin = (tf.constant(0), tf.constant(0), tf.zeros([size], tf.bool))
-    kept = tf.while_loop(lambda place, *_: place < size, step, begin)[2]
-    return tf.nest.map_structure(lambda values: tf.boolean_mask(values, kept), entities)
+    flags = [tf.TensorArray(tf.bool, size, element_shape=[]) for _ in range(2)]
+    *_, wins, replaces = tf.while_loop(lambda place, *_: place < size, step, (0, 0, *flags))
+    winners = tf.where(wins.stack())[:, 0]
+    replaced = tf.concat([tf.gather(replaces.stack(), winners)[1:], [False]], 0)[: tf.size(winners)]
+    kept = tf.boolean_mask(winners, ~replaced)  # without those that the next one replaced
+    return tf.nest.map_structure(lambda values: tf.gather(values, kept), entities)

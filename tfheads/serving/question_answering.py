@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfheads.data.question_answering import question_is_first
 from tfheads.models import TaskModel
 from tfheads.pipelines.question_answering import DEFAULT_STRIDE, MASKED, QuestionAnsweringPipeline
-from tfheads.preprocessing import GraphTokenizer
+from tfheads.preprocessing import GraphTokenizer, code_points
 from tfheads.preprocessing.encoding import Encoding
 from tfheads.serving.runs import changes, runs_from
 from tfheads.serving.text import TextBundle, as_many, is_blank
@@ -159,7 +159,7 @@ class QuestionAnsweringBundle(TextBundle):
         first, last, scores = (tf.boolean_mask(values, fits) for values in (first, last, scores))
         row = tf.gather(encoding.rows, window)
         begin, stop = self._characters(encoding, window, first, last)
-        text = tf.strings.substr(tf.gather(context, row), begin, tf.maximum(stop - begin, 0), unit="UTF8_CHAR")
+        text = code_points.substrings(code_points.decode(context), row, begin, stop)
         return Answers(row, begin, stop, text, scores)
 
     def _characters(self, encoding: Encoding, window, first, last) -> tuple[tf.Tensor, tf.Tensor]:

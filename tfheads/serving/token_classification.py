@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfheads.models import TaskModel
 from tfheads.pipelines.token_classification import TokenClassificationPipeline
-from tfheads.preprocessing import GraphTokenizer
+from tfheads.preprocessing import GraphTokenizer, code_points
 from tfheads.preprocessing.token_strings import TokenStrings
 from tfheads.serving.entities import STRATEGIES, Entities, Labels, Spans, without_overlaps
 from tfheads.serving.runs import changes, padded_by_row
@@ -81,20 +81,20 @@ class TokenClassificationBundle(TextBundle):
             )
         )
         row = tf.gather(encoding.rows, window)
-        source = tf.strings.substr(tf.gather(text, row), start, end - start, unit="UTF8_CHAR")
+        points = code_points.decode(text)
+        source = code_points.substrings(points, row, start, end)
         unknown = ids == self.unknown_id
         string = tf.where(unknown, source, tf.gather(self.graph.id_to_token, ids))
         pieces = self.token_strings.of_strings(source).where(unknown, self.token_strings.of_ids(ids))
-        goes_on = self._goes_on(text, ids, row, start, end) & ~unknown
+        goes_on = self._goes_on(points, ids, row, start, end) & ~unknown
         real_windows = tf.boolean_mask(row, changes(window))
         windows = tf.math.bincount(real_windows, minlength=tf.size(text), maxlength=tf.size(text))
         return Spans(row, window, start, end, string, pieces, scores, goes_on), windows
 
-    def _goes_on(self, text, ids, row, start, end) -> tf.Tensor:
+    def _goes_on(self, points, ids, row, start, end) -> tf.Tensor:
         """Which tokens belong to the word before them, as the pipeline sees it `[tokens]`."""
         if self.marks_pieces:
             return tf.strings.length(tf.gather(self.graph.id_to_token, ids), unit="UTF8_CHAR") != end - start
-        points = tf.strings.unicode_decode(text, "UTF-8")
         lengths = tf.cast(tf.gather(points.row_lengths(), row), tf.int32)
         begin = tf.cast(tf.gather(points.row_starts(), row), tf.int32)
         values = tf.concat([points.values, [0]], 0)
