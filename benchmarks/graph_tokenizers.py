@@ -1,8 +1,10 @@
 """Compares the tokenizer inside the graph with the tokenizer itself: equal ids and texts of ids, lines per second.
 
     python -m benchmarks.graph_tokenizers TOKENIZER_DIRECTORY TEXT_FILE... [--random 20000] [--cased] [--offsets]
+    python -m benchmarks.graph_tokenizers llama3 TEXT_FILE... [--random 20000] [--offsets]
 
-A text file is read line by line; of a .json file every string is a line, and .gz is unpacked. The tokenizer (a rust one
+The second form trains a small tokenizer with LLaMA 3's regular expression; others of its kind are listed by `--help`. A
+text file is read line by line; of a .json file every string is a line, and .gz is unpacked. The tokenizer (a rust one
 uses all cores) and the graph take turns with the same batches, one call each.
 """
 
@@ -17,6 +19,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 import transformers
 
+from benchmarks.trained_tokenizers import EXPRESSIONS, trained
 from tfheads.preprocessing import GraphTokenizer, graph_tokenizer
 
 
@@ -131,18 +134,22 @@ def expected(tokenizer, batch: list[str]) -> list[list[int]]:
 def main() -> None:
     """Reads the command line and compares."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tokenizer", help="directory of the tokenizer")
+    names = ", ".join(EXPRESSIONS)
+    parser.add_argument("tokenizer", help=f"its directory; or {names}: trained on a tenth of the lines")
     parser.add_argument("files", nargs="*", type=pathlib.Path, help="text files")
     parser.add_argument("--random", type=int, default=20000, help="number of random strings (default 20000)")
     parser.add_argument("--cased", action="store_true", help="for a directory with vocab.txt alone: keep upper case")
     parser.add_argument("--offsets", action="store_true", help="compare offsets and words instead of decoded texts")
     parser.add_argument("--batch_size", type=int, default=1024, help="lines a call (default 1024)")
     arguments = parser.parse_args()
-    tokenizer = load(arguments.tokenizer, arguments)
+    lines = [line for path in arguments.files for line in read_lines(path)]
+    if arguments.tokenizer in EXPRESSIONS:
+        tokenizer = trained(arguments.tokenizer, lines[::10])
+    else:
+        tokenizer = load(arguments.tokenizer, arguments)
     start = time.perf_counter()
     graph = graph_tokenizer(tokenizer, check=False)
     print(f"built in {time.perf_counter() - start:.1f} s")
-    lines = [line for path in arguments.files for line in read_lines(path)]
     for name, texts in (("files", lines), ("random strings", random_texts(arguments.random))):
         if texts:
             comparison = compare_offsets if arguments.offsets else compare

@@ -202,7 +202,7 @@ def test_signatures_have_names(generator, filler):
 
 
 @pytest.mark.parametrize("bundle", ["generator", "filler"])
-def test_the_graph_needs_no_xla_and_holds_no_weights(bundle, request):
+def test_the_graph_needs_no_xla_and_holds_no_weights_and_tables(bundle, request):
     version = request.getfixturevalue(bundle)
     assert Path(version, "saved_model.pb").stat().st_size < 20e6
     graph = saved(version).graph_def
@@ -217,6 +217,7 @@ def test_the_graph_needs_no_xla_and_holds_no_weights(bundle, request):
     constants = [node.attr["value"].tensor for node in nodes if node.op == "Const"]
     floats = [len(tensor.tensor_content) for tensor in constants if tensor.dtype == tf.float32.as_datatype_enum]
     assert max(floats, default=0) < 1000
+    assert max(tensor.ByteSize() for tensor in constants) < 20e3  # nor the tokenizer's tables
 
 
 def test_without_a_tokenizer_only_tokens_are_served(bert, tmp_path):

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 import tensorflow_text
+import transformers
 from tensorflow.core.protobuf import saved_model_pb2
 
+import tfheads
 from benchmarks import serving_load
 from tests.fixtures import pipeline_cases, tiny_tokenizers
 from tests.rebuilt_models import rebuilt
@@ -77,3 +79,36 @@ def test_many_callers_get_the_answers_of_one(version):
     result = serving_load.load(loaded.signatures["serving_default"], requests=1000, callers=8, at_once=250)
     assert result["errors"] == [] and result["wrong"] == 0
     assert len(result["megabytes"]) == 4 and result["megabytes"][-1] < result["megabytes"][0] + 20
+
+
+def pieces(count: int) -> list[tuple[str, float]]:
+    """Pieces of five scripts with their scores, the same wherever they are made."""
+    scripts = ("abcdefghijklmnopqrstuvwxyz", "абвгдежзиклмнопрстуфхцчшщыэюя", "αβγδεζηθικλμνξοπρστυφχψω")
+    scripts += ("अआइईउऊकखगघचछजझटडतथदधनपफबभमयरलवशषसह", "的一是不了人我在有他这为之大来以个中上们")
+    found = dict.fromkeys("▁" + "".join(scripts), -12.0)
+    for number in range(1, count):
+        for script in scripts:
+            left, word = number * 2654435761 % 2**31, ""
+            while left:
+                word, left = word + script[left % len(script)], left // (3 * len(script))
+            found.setdefault("▁" * (number % 2) + word, -8.0 - number / count)
+            if len(found) == count:
+                return list(found.items())
+    raise AssertionError
+
+
+@pytest.mark.slow
+def test_a_vocabulary_of_250_000_pieces_is_not_in_the_graph(tmp_path):
+    special = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
+    tokenizer = transformers.XLMRobertaTokenizer(vocab=[*special, *pieces(250_000), ("<mask>", 0.0)])
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = transformers.XLMRobertaConfig(vocab_size=len(tokenizer), max_position_embeddings=66, **small)
+    model = tfheads.AutoModelForMaskedLM.from_config(config)
+    version = Path(exported(model, tokenizer, tmp_path))
+    sizes = {path.name: path.stat().st_size for path in version.rglob("*") if path.is_file()}
+    assert sizes["saved_model.pb"] < 5e6 < sizes["variables.data-00000-of-00001"]
+    texts = ["the <mask> мир", "αβγ <mask> 的一是 नम"]
+    answer = tf.saved_model.load(str(version)).signatures["serving_default"](text=tf.constant(texts))
+    expected = tfheads.pipeline("fill-mask", model=model, tokenizer=tokenizer)(texts)
+    found = [[text.decode() for text in row[0]] for row in answer["sequences"].numpy()]
+    assert found == [[one["sequence"] for one in row] for row in expected]
