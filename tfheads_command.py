@@ -55,13 +55,16 @@ def _add_export(commands) -> None:
         description="Writes DIRECTORY/VERSION, a SavedModel that takes strings and gives answers without Python.",
     )
     _add_checkpoint(export)
-    export.add_argument("directory", help="the model's directory, which TensorFlow Serving watches")
+    export.add_argument(
+        "directory", help="the model's directory, which TensorFlow Serving watches; with --litert a file"
+    )
     export.add_argument("--version", type=int, default=1, help="whole number, the new directory's name (1)")
     export.add_argument("--overwrite", action="store_true", help="replace a version that exists")
     export.add_argument("--dtype", help="dtype policy of the weights, such as bfloat16 (float32)")
     tokenizer = export.add_mutually_exclusive_group()
     tokenizer.add_argument("--tokenizer", help="directory or id of the tokenizer, if not the checkpoint")
     tokenizer.add_argument("--token-level", action="store_true", help="token ids in, logits out: without a tokenizer")
+    export.add_argument("--litert", action="store_true", help="write a LiteRT file instead: token ids in, logits out")
     export.add_argument("--jit-compile", **SWITCH, help="add token_level_xla, which servers with XLA can run")
     _add_writing(export.add_argument_group("models that write, or fill masks"))
     _add_reading(export.add_argument_group("models that read"))
@@ -116,7 +119,7 @@ def _add_checkpoint(command: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     asked = parser().parse_args(arguments)
-    with _without_start_up_notes():
+    with without_notes_of_libraries():
         import tensorflow as tf
 
         tf.config.list_logical_devices()
@@ -125,8 +128,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _without_start_up_notes() -> Iterator[None]:
-    """Drops what TensorFlow's C++ code writes when it starts, which no setting turns off; exceptions come through."""
+def without_notes_of_libraries() -> Iterator[None]:
+    """Drops what TensorFlow's C++ code writes when it starts or converts, which no setting turns off."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

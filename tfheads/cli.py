@@ -10,11 +10,12 @@ from huggingface_hub.errors import HfHubHTTPError
 from tfheads.checkpoints import hub
 from tfheads.checkpoints.pretrained import read_config
 from tfheads.verification import class_for, verify
+from tfheads_command import without_notes_of_libraries
 
 # Arguments of `tfheads export` that are no options of `export_serving`.
 OF_EXPORT = (
     *("command", "checkpoint", "class_name", "revision", "dtype"),
-    *("directory", "version", "overwrite", "tokenizer", "token_level"),
+    *("directory", "version", "overwrite", "tokenizer", "token_level", "litert"),
 )
 
 
@@ -41,13 +42,21 @@ def run_export(asked: argparse.Namespace) -> int:
     """Loads a checkpoint and exports it."""
     from tfheads.serving.versions import check_version
 
-    check_version(asked.directory, asked.version, asked.overwrite)
+    options = {name: value for name, value in vars(asked).items() if name not in OF_EXPORT and value is not None}
+    if not asked.litert:
+        check_version(asked.directory, asked.version, asked.overwrite)
+    elif options or asked.tokenizer:
+        raise ValueError(f"{next(iter(options), 'tokenizer')} must not be given with --litert, which takes token ids")
     directory = hub.resolve(asked.checkpoint, revision=asked.revision)
     cls = class_for(read_config(directory), asked.class_name)
-    options = {name: value for name, value in vars(asked).items() if name not in OF_EXPORT and value is not None}
     model = cls.from_pretrained(directory, dtype=asked.dtype)
     tokenizer = None if asked.token_level else asked.tokenizer or directory
     print(f"exporting {type(model).__name__} ({model.count_params():,} parameters)", flush=True)
+    if asked.litert:
+        with without_notes_of_libraries():
+            path = Path(model.export_litert(asked.directory, overwrite=asked.overwrite))
+        print(f"wrote {path} ({path.stat().st_size / 1e6:,.1f} MB)")
+        return 0
     path = model.export_serving(asked.directory, tokenizer, asked.version, overwrite=asked.overwrite, **options)
     size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
     print(f"wrote {path} ({size / 1e6:,.0f} MB)")

@@ -24,7 +24,7 @@ class LinearPositionBias(Part):
 
     def call(self, positions, key_positions):
         """The bias `[1 or batch, heads, 1, keys]` for key positions `[1 or batch, keys]`."""
-        return slopes(self.num_heads)[None, :, None, None] * ops.cast(key_positions, "float32")[:, None, None, :]
+        return slopes(self.num_heads)[None, :, None, None] * ops.expand_dims(ops.cast(key_positions, "float32"), (1, 2))
 
 
 def slopes(num_heads: int) -> np.ndarray:

@@ -115,7 +115,7 @@ class Stack(Part):
         sight, filled, key_positions = self._sight(hidden, real, positions, state, slot)
         if state is not None:
             memory, memory_visible = state.memory, state.memory_visible
-        cross_sight = None if len(memory) == 0 else {"visible": memory_visible[:, None, None, :]}
+        cross_sight = None if len(memory) == 0 else {"visible": ops.expand_dims(memory_visible, (1, 2))}
         hidden, caches, layers = self.drop(hidden, training=training), [], []
         for index, block in enumerate(self.blocks):
             layers.append(hidden)
@@ -146,7 +146,7 @@ class Stack(Part):
             positions = ops.where(real, ops.cast(positions, "int32"), 0)  # padding makes no row longer
             key_positions = write_slots(state.positions, positions, slot, axis=1)
             queries = slot + ops.arange(time)
-        visible = None if filled is None else filled[:, None, None, :]
+        visible = None if filled is None else ops.expand_dims(filled, (1, 2))
         if self.causal:
             keys = ops.arange(time if state is None else ops.shape(filled)[1])
             past = (keys[None, :] <= queries[:, None])[None, None]

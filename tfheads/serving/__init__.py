@@ -74,3 +74,26 @@ class Served:
         from tfheads.serving.export import export
 
         return export(self, directory, tokenizer, version, overwrite, options)
+
+    def export_litert(self, path: "str | os.PathLike", *, overwrite: bool = False) -> str:
+        """Writes a LiteRT file (.tflite) that takes token ids, for phones and small devices.
+
+        It has one signature, `serving_default`: `input_ids`, `attention_mask` `[batch, time]` and what else the model
+        takes, all int32 and all needed -> what the model gives, such as `logits`. Rows and lengths are free; nothing
+        checks that ids and lengths are in range. It needs LiteRT's own operations alone, and what it gives was compared
+        with what the model gives before the file appears.
+
+        Args:
+            path: the file to write.
+            overwrite: whether a file that exists is replaced.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: the model cannot be expressed in LiteRT's own operations, or has 2 GB of weights or more.
+            FileExistsError: the file exists and `overwrite` is False.
+        """
+        from tfheads.serving.litert import export
+
+        return export(self, path, overwrite)
