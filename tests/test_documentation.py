@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 import transformers
 
 import tfheads
@@ -117,6 +118,8 @@ def page_module(monkeypatch):
 @pytest.mark.parametrize("page", with_blocks("python"))
 def test_python_blocks_run(page, scene, page_module, monkeypatch, capsys):
     monkeypatch.chdir(scene)
+    traced = tf.function  # XLA's work would be most of the time, and is tested elsewhere
+    monkeypatch.setattr(tf, "function", lambda *arguments, jit_compile=None, **named: traced(*arguments, **named))
     with fake_hub():
         for line, code in blocks(page, "python"):
             # Blank lines in front, so that a traceback shows the line of the page.
