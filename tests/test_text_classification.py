@@ -11,6 +11,7 @@ from tests.fixtures import cases
 from tests.fixtures.tiny_tokenizers import byte_level_bpe, wordpiece
 from tests.tiny_models import gpt2_config
 from tfheads import registry
+from tfheads.preprocessing.graph_tokenizers import graph_tokenizer
 from tfheads.preprocessing.label_names import LabelNames
 from tfheads.preprocessing.texts import TextReader
 
@@ -183,3 +184,18 @@ def test_texts_are_classes_with_the_weights_of_another_familys_sequence_classifi
     np.testing.assert_array_equal(plain(model.encode(texts)).logits, model(texts).logits)
     again = tfheads.AutoModelForTextClassification.from_pretrained(tmp_path)
     np.testing.assert_array_equal(again(texts).logits, model(texts).logits)
+
+
+def test_the_tokenizer_of_a_dataset_is_not_rewritten_by_autograph(monkeypatch):
+    """Its conversion and check would take a minute."""
+    states = []
+
+    def recorded(tokenizer):
+        states.append(tf.__internal__.autograph.control_status_ctx().status.name)
+        return graph_tokenizer(tokenizer)
+
+    monkeypatch.setattr("tfheads.preprocessing.texts.graph_tokenizer", recorded)
+    model = make()
+    model.compile(jit_compile=False)
+    model.evaluate(tf.data.Dataset.from_tensors((["the cat"], [0])), verbose=0)
+    assert states == ["DISABLED"]

@@ -78,6 +78,7 @@ class TextReader:
                 inputs[name][real] = np.concatenate(rows[name])
         return inputs
 
+    @tf.autograph.experimental.do_not_convert  # it would rewrite the tokenizer's conversion and check: a minute
     def tensors(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Inputs `[batch, time]` of a tensor of texts `[batch]`, made by operations of the graph.
 

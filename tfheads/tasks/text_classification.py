@@ -155,6 +155,7 @@ class ForTextClassification(ReadsTwice, TaskModel):
             raise ValueError("texts of a dataset must come in batches [batch], got single ones: call .batch(...) on it")
         self.encode(tf.constant(["a"]))  # a tokenizer that is missing is better found here
 
+        @tf.autograph.experimental.do_not_convert
         def read(texts, *labels):
             inputs = self._reader.tensors(texts)
             return (inputs, self.label_names.ids(labels[0]), *labels[1:]) if labels else inputs
