@@ -42,7 +42,7 @@ def trained(name: str, checkpointing: bool, jit_compile: bool) -> tuple[list[flo
 
 
 @pytest.mark.parametrize(
-    ("name", "jit_compile"), [("decoder", True), ("decoder", False), ("encoder-decoder", True), ("rotary", True)]
+    ("name", "jit_compile"), [("decoder", True), ("decoder", False), ("encoder-decoder", False), ("rotary", False)]
 )
 def test_the_result_is_the_same(name, jit_compile):
     losses, weights = trained(name, False, jit_compile)
