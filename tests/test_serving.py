@@ -29,11 +29,34 @@ ANSWERS = ("sequences", "tokens", "token_ids", "scores")
 
 
 def sampling(prompts: list, **changes) -> list:
-    """A call of the signature `generate`."""
+    """A call of the signature `generate`; what is not a list is meant for every prompt."""
     options = {"max_new_tokens": 5, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "seed": 1, **changes}
     dtypes = {"temperature": "float32", "top_p": "float32"}
-    given = {name: [dtypes.get(name, "int32"), value] for name, value in options.items()}
+    rows = {name: value if isinstance(value, list) else [value] * len(prompts) for name, value in options.items()}
+    given = {name: [dtypes.get(name, "int32"), value] for name, value in rows.items()}
     return ["generate", {"text": texts(prompts), **given}]
+
+
+# Options of a text, and whether another call has the same answer; numbers that cannot be are taken for the nearest.
+ROWS = (
+    ({}, "greedy"),
+    ({"temperature": 1.5}, "seed 1"),
+    ({"temperature": 1.5, "seed": 2}, "seed 2"),
+    ({"max_new_tokens": 99}, "longest"),
+    ({"temperature": float("nan")}, "greedy"),
+    ({"temperature": 1.5, "top_p": 2.0, "top_k": -1}, "seed 1"),
+    ({"temperature": -1.0, "top_p": -1.0}, "greedy"),
+    ({"temperature": 1.5, "top_p": 0.0}, "top_p small"),
+    ({"max_new_tokens": -3}, "none"),
+    ({"temperature": 1.5, "top_k": 1}, "top_k 1"),
+)
+
+
+def mixed(prompts: list, first: int) -> list:
+    """A call in which each prompt has other options, those of `ROWS` from the one with this number on."""
+    rows = [ROWS[(first + row) % len(ROWS)][0] for row in range(len(prompts))]
+    standard = {"max_new_tokens": 5, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "seed": 1}
+    return sampling(prompts, **{name: [row.get(name, value) for row in rows] for name, value in standard.items()})
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +102,10 @@ def answers(generator, filler, tmp_path_factory):
         (generator, "top_k 1"): sampling(PROMPTS, temperature=1.5, top_k=1),
         (generator, "top_p small"): sampling(PROMPTS, temperature=1.5, top_p=1e-6),
         (generator, "longest"): sampling(PROMPTS, max_new_tokens=47),
-        (generator, "too many"): sampling(PROMPTS, max_new_tokens=48),
         (generator, "none"): sampling(PROMPTS, max_new_tokens=0),
-        (generator, "cold"): sampling(PROMPTS, temperature=-1.0),
-        (generator, "top_p 2"): sampling(PROMPTS, temperature=1.0, top_p=2.0),
+        **{(generator, f"mixed {first}"): mixed(PROMPTS, first) for first in range(0, len(ROWS), 3)},
+        (generator, "one alone"): sampling(PROMPTS[:1], temperature=1.5),
+        (generator, "sizes"): sampling(PROMPTS, temperature=[0.0]),
         (generator, "tokens"): tokens([[1, 2, 3]]),
         (generator, "token out of range"): tokens([[283]]),
         (generator, "too long"): tokens([[1] * 49]),
@@ -135,15 +158,21 @@ def test_sampling_follows_the_seed_and_its_limits(generated):
     assert generated["seed 1"] == generated["seed 1 again"] != generated["seed 2"]
     assert generated["seed 1"] != generated["greedy"]
     assert generated["top_k 1"] == generated["greedy"] == generated["top_p small"]
+    assert generated["one alone"]["new_text"] == generated["seed 1"]["new_text"][:1]
+    assert set(generated["none"]["new_text"]) == {""}
+
+
+@pytest.mark.parametrize("first", range(0, len(ROWS), 3))
+def test_each_text_has_its_own_options(generated, first):
+    made = generated[f"mixed {first}"]["new_text"]
+    others = [ROWS[(first + row) % len(ROWS)][1] for row in range(len(PROMPTS))]
+    assert made == [generated[name]["new_text"][row] for row, name in enumerate(others)]
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("too many", "max_new_tokens must be at most 47"),
-        ("none", "max_new_tokens must be at least 1"),
-        ("cold", "temperature must be at least 0"),
-        ("top_p 2", "top_p must be at most 1"),
+        ("sizes", "temperature must have a number for each text"),
         ("token out of range", "input_ids must be between 0 and 282"),
         ("too long", "at most 48 tokens"),
     ],
@@ -208,12 +237,14 @@ def test_the_graph_needs_no_xla_and_holds_no_weights_and_tables(bundle, request)
     graph = saved(version).graph_def
     library = graph.library.function
     nodes = [node for function in library for node in function.node_def] + list(graph.node)
+    assert any(node.op == "BatchMatMulV3" for node in nodes) == (bundle == "generator")  # single rows are read fast
     assert len(nodes) > 100 and not [node.op for node in nodes if node.op.startswith("Xla") or "PyFunc" in node.op]
     marked = [function.signature.name for function in library if function.attr["_XlaMustCompile"].b]
     assert not marked + [node.name for node in nodes if node.attr["_XlaMustCompile"].b]
     loops = [node for node in nodes if node.op in ("While", "StatelessWhile") and bundle == "generator"]
-    # One greedy, one sampling, shared by the signatures; and in each signature one over the groups of prompts.
-    assert len(loops) == (2 + 2) * (bundle == "generator")
+    # For one text and for several: one greedy, one that may sample, which draws for several texts one by one, at the
+    # first token and at the next ones; and in each of two signatures one over the groups of prompts.
+    assert len(loops) == (2 * 2 + 2 + 2) * (bundle == "generator")
     constants = [node.attr["value"].tensor for node in nodes if node.op == "Const"]
     floats = [len(tensor.tensor_content) for tensor in constants if tensor.dtype == tf.float32.as_datatype_enum]
     assert max(floats, default=0) < 1000

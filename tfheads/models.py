@@ -19,6 +19,7 @@ from tfheads.distribute.agreement import require_agreement
 from tfheads.generation.generate import Generates
 from tfheads.input_checks import check_inputs
 from tfheads.inputs import as_tensor
+from tfheads.layers.column_blocks import table_or_blocks
 from tfheads.layers.part import dtype_scope, weights_are_awaited, weights_follow
 from tfheads.layers.stack import Stack
 from tfheads.outputs import ModelOutput
@@ -149,7 +150,7 @@ class TaskModel(Pretrained, Served, Adapted, TaskTrainer, keras.Model):
         source = {name: value for name, value in encoded.items() if name == "encoder_last_hidden_state"}
         if self.head is None:
             return {"last_hidden_state": encoded["last_hidden_state"], **source}, states
-        table = tf.convert_to_tensor(self.backbone.token_table)
+        table = table_or_blocks(self.backbone.token_table)
         return {**self.head(encoded, token_table=table, inputs=inputs, training=training), **source}, states
 
     def inferred(self, inputs: Mapping, *names: str) -> dict[str, tf.Tensor]:

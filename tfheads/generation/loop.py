@@ -1,6 +1,6 @@
 """The decoding loop: one prefill over the prompts, then one token for each row at a step."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from tfheads.generation import processors
 from tfheads.generation.plan import Generated, Options, Plan, Prompt
-from tfheads.generation.sampling import drawn
+from tfheads.generation.sampling import WARPERS, drawn, drawn_by_rows
+from tfheads.layers.column_blocks import table_or_blocks
 from tfheads.layers.slots import write_slots
 
 
@@ -98,18 +99,34 @@ class Run:
 
     def extend(self, token: tf.Tensor, step: tf.Tensor, memory: Memory) -> tuple:
         """Reads one more token of each row `[rows]`: hidden values `[rows, hidden]` and the new memory."""
-        inputs = {"input_ids": token[:, None], "position_ids": (self.lengths + step - 1)[:, None]}
+        read = tf.minimum(step, self.options.max_new_tokens)  # a row that has ended before others goes no further
+        inputs = {"input_ids": token[:, None], "position_ids": (self.lengths + read - 1)[:, None]}
         hidden, state = self.model.backbone.extend(inputs, memory.state, self.width + step - 1)
         return hidden[:, 0], memory._replace(state=state)
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """Float32 logits `[batch, vocabulary]` of hidden values `[batch, hidden]`."""
-        table = tf.convert_to_tensor(self.model.backbone.token_table)
+        table = table_or_blocks(self.model.backbone.token_table)
         output = self.model.head({"last_hidden_state": hidden[:, None]}, token_table=table, training=False)
         return tf.cast(output["logits"][:, 0], tf.float32)
 
-    def processed(self, logits: tf.Tensor, memory: Memory, step: tf.Tensor, part=None, **more) -> tf.Tensor:
-        """The logits after all processors; `part` picks the rows that the logits are of, by default all."""
+    def processed(
+        self,
+        logits: tf.Tensor,
+        memory: Memory,
+        step: tf.Tensor,
+        part=None,
+        without: Collection[str] = (),
+        values: Mapping | None = None,
+        **more,
+    ) -> tf.Tensor:
+        """The logits after all processors.
+
+        Args:
+            part: picks the rows that the logits are of; by default all.
+            without: names of processors that are left out.
+            values: what the processors read, in place of the options' values.
+        """
         part = (lambda values: values) if part is None else part
         source = None
         if self.plan.processors & {"encoder_repetition_penalty", "encoder_no_repeat_ngram_size"}:
@@ -127,9 +144,9 @@ class Run:
         )
         values = {
             name: part(self.repeated(value)) if name == "min_new_tokens" and value.shape.rank else value
-            for name, value in self.options.values.items()
+            for name, value in (values or self.options.values).items()
         }
-        return processors.processed(logits, self.plan.processors, context, values)
+        return processors.processed(logits, self.plan.processors.difference(without), context, values)
 
     def _source(self):
         if self.prompt.source:
@@ -216,14 +233,13 @@ class TokenByToken:
         _, logits, memory = run.begin()
         lengths = tf.zeros_like(run.lengths)
         kept = run.nothing_kept(run.rows, logits.shape[-1])
-        carry = Tokens(
-            tf.constant(0), lengths, run.padding(run.rows), lengths, tf.zeros_like(lengths, tf.bool), memory, kept
-        )
-        return self._choose(run, carry, logits)
+        step = tf.constant(0)
+        ended = (lengths + step) >= run.options.max_new_tokens
+        return self._choose(run, Tokens(step, lengths, run.padding(run.rows), lengths, ended, memory, kept), logits)
 
     def goes_on(self, carry: Tokens, options: Options) -> tf.Tensor:
-        """Whether a row has not ended and there is room."""
-        return (carry.step < options.max_new_tokens) & ~tf.reduce_all(carry.ended)
+        """Whether a row has not ended."""
+        return ~tf.reduce_all(carry.ended)
 
     def advance(self, run: Run, carry: Tokens) -> Tokens:
         """Reads the last tokens and chooses the next."""
@@ -236,11 +252,7 @@ class TokenByToken:
 
     def _choose(self, run, carry, logits):
         step, memory = carry.step, carry.memory
-        scores = run.processed(logits, memory, step)
-        if self.sample:
-            chosen = drawn(scores, run.options.seed + tf.stack([0, step]))
-        else:
-            chosen = tf.argmax(scores, axis=-1, output_type=tf.int32)
+        chosen, scores = self._chosen(run, logits, memory, step)
         # The padding need not be a token that the model knows, so the model reads what was chosen.
         token = tf.where(carry.ended, run.options.pad_token_id, chosen)
         ends, stop = run.ends(chosen, memory.stop)
@@ -249,7 +261,36 @@ class TokenByToken:
             token=chosen,
             tokens=tf.where((run.columns == step)[None, :], token[:, None], carry.tokens),
             lengths=carry.lengths + tf.cast(~carry.ended, "int32"),
-            ended=carry.ended | ends,
+            ended=carry.ended | ends | (step + 1 >= run.options.max_new_tokens),
             memory=run.followed(memory._replace(stop=stop), chosen, step),
             kept=run.keep(carry.kept, step, scores=scores, logits=logits),
         )
+
+    def _chosen(self, run, logits, memory, step):
+        """The next token of each row, and the scores that it was chosen by."""
+        scores = run.processed(logits, memory, step)
+        if self.sample:
+            return drawn(scores, run.options.seed + tf.stack([0, step])), scores
+        return tf.argmax(scores, axis=-1, output_type=tf.int32), scores
+
+
+@dataclass(frozen=True)
+class RowByRow(TokenByToken):
+    """Takes each row's next token as that row wants it: draws where its temperature is above 0.
+
+    Temperatures, limits and seeds are `[batch]`. What a row gets does not depend on the rows beside it.
+    """
+
+    sample: bool = True
+
+    def _chosen(self, run, logits, memory, step):
+        scores = run.processed(logits, memory, step, without=WARPERS.keys())
+        likeliest = tf.argmax(scores, axis=-1, output_type=tf.int32)
+        draws = run.options.values["temperature"] > 0.0
+
+        def some():
+            warm = {**run.options.values, "temperature": tf.where(draws, run.options.values["temperature"], 1.0)}
+            restricted = run.processed(logits, memory, step, values=warm)
+            return tf.where(draws, drawn_by_rows(restricted, run.options.seed + tf.stack([0, step])), likeliest)
+
+        return tf.cond(tf.reduce_any(draws), some, lambda: likeliest), scores

@@ -69,10 +69,10 @@ class Options(NamedTuple):
     """The options of a compiled loop, as tensors; changing a value needs no new trace.
 
     Attributes:
-        max_new_tokens: scalar int32.
+        max_new_tokens: int32, scalar; where tokens are taken one by one also `[batch]`.
         eos_token_ids: int32 `[ends]`; -1 fills unused places.
         pad_token_id: int32 scalar.
-        seed: int32 `[2]`.
+        seed: int32 `[2]`; `[batch, 2]` where each row has its own.
         values: what the search and the processors that are on read, by the option's name.
     """
 

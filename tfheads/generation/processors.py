@@ -19,7 +19,7 @@ class Context(NamedTuple):
         tokens: prompt and new tokens `[rows, room]` from the first column on; None if no processor reads them.
         lengths: how many of `tokens` there are so far `[rows]`.
         step: how many tokens are new, scalar.
-        max_new_tokens: scalar.
+        max_new_tokens: scalar, or `[rows]`.
         is_end: which tokens end a row `[vocabulary]`.
         source: what an encoder read, or the prompt, `[rows, source]`, and which of it is real, likewise.
         taken: how often beams of earlier groups chose each token at this step `[rows, vocabulary]`; None for no groups.
@@ -104,7 +104,8 @@ def forced_bos_token_id(logits, context, token):
 
 def forced_eos_token_id(logits, context, tokens):
     """Leaves only `tokens` `[vocabulary]` at the last possible step."""
-    return tf.where(context.step == context.max_new_tokens - 1, tf.where(tokens, 0.0, EXCLUDED), logits)
+    last = tf.reshape(context.step == context.max_new_tokens - 1, (-1, 1))
+    return tf.where(last, tf.where(tokens, 0.0, EXCLUDED), logits)
 
 
 def remove_invalid_values(logits, context, _):

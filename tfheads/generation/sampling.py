@@ -1,5 +1,7 @@
 """Drawing tokens, and what restricts the draw; every option is a tensor, so that changing one needs no new trace."""
 
+import functools
+
 import tensorflow as tf
 
 EXCLUDED = float("-inf")  # a logit that is never chosen
@@ -11,6 +13,13 @@ def drawn(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.argmax(perturbed(logits, seed), axis=-1, output_type=tf.int32)
 
 
+def drawn_by_rows(logits: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+    """As `drawn`, but with a seed for each row `[batch, 2]`: a row gets what it gets alone."""
+    if logits.shape[0] == 1:
+        return drawn(logits, seeds[0])
+    return tf.map_fn(lambda row: drawn(row[0][None], row[1])[0], (logits, seeds), fn_output_signature=tf.int32)
+
+
 def perturbed(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Logits with Gumbel noise: the k largest are k draws from the softmax without replacement, in their order."""
     noise = tf.random.stateless_uniform(tf.shape(logits), seed, minval=1e-20, maxval=1.0)
@@ -18,11 +27,12 @@ def perturbed(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def keep_top_k(logits: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-    """Excludes all but the `k` largest logits of a row, and those equal to the smallest of them."""
+    """Excludes all but the `k` largest logits of a row, and those equal to the smallest; a scalar, or `[rows]`."""
     few = min(FEW, logits.shape[-1])
+    k = tf.broadcast_to(k, tf.shape(logits)[:1])
 
     def among_few():
-        return tf.gather(tf.math.top_k(logits, few)[0], k - 1, axis=1)[:, None]
+        return tf.gather(tf.math.top_k(logits, few)[0], k[:, None] - 1, batch_dims=1)
 
     def among_all():
         keys = ordered_bits(logits)
@@ -31,7 +41,7 @@ def keep_top_k(logits: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
         )
         return tf.reduce_min(tf.where(keys >= kth[:, None], logits, float("inf")), axis=-1, keepdims=True)
 
-    return tf.where(logits >= tf.cond(k <= few, among_few, among_all), logits, EXCLUDED)
+    return tf.where(logits >= tf.cond(tf.reduce_all(k <= few), among_few, among_all), logits, EXCLUDED)
 
 
 def keep_top_p(logits: tf.Tensor, p: tf.Tensor, least: int = 1) -> tf.Tensor:
@@ -67,19 +77,22 @@ def keep_eta(logits: tf.Tensor, epsilon: tf.Tensor, least: int = 1) -> tf.Tensor
 
 
 def temperature(logits, context, value):
-    """Divides logits."""
-    return logits / value
+    """Divides logits, all by one number or each row by its own `[rows]`."""
+    return logits / tf.reshape(value, (-1, 1))
 
 
 def top_k(logits, context, k):
-    """`keep_top_k`; 0 for no limit."""
-    k = tf.where(k > 0, tf.maximum(k, context.keep), 0)
-    return tf.cond(k > 0, lambda: keep_top_k(logits, k), lambda: logits)
+    """`keep_top_k`; 0 for no limit. A scalar, or `[rows]`."""
+    limited = tf.reshape(k > 0, (-1, 1))
+    k = tf.maximum(k, context.keep)
+    return tf.cond(tf.reduce_any(limited), lambda: tf.where(limited, keep_top_k(logits, k), logits), lambda: logits)
 
 
 def top_p(logits, context, p):
-    """`keep_top_p`; 1 for no limit."""
-    return tf.cond(p < 1.0, lambda: keep_top_p(logits, p, context.keep), lambda: logits)
+    """`keep_top_p`; 1 for no limit. A scalar, or `[rows]`."""
+    limited = tf.reshape(p < 1.0, (-1, 1))
+    kept = functools.partial(keep_top_p, logits, p, context.keep)
+    return tf.cond(tf.reduce_any(limited), lambda: tf.where(limited, kept(), logits), lambda: logits)
 
 
 WARPERS = {

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tfheads.layers.activations import activation
+from tfheads.layers.column_blocks import ColumnBlocks
 from tfheads.layers.compilation import apart
 from tfheads.layers.part import Part, part
 from tfheads.layers.projections import dense
@@ -56,7 +57,7 @@ class LanguageModelHead(Part):
 
         Args:
             encoded: what the backbone returned.
-            token_table: the backbone's token embeddings `[vocabulary, hidden]`.
+            token_table: the backbone's token embeddings `[vocabulary, hidden]`, or their `ColumnBlocks`.
             inputs: the model's inputs.
         """
         return {"logits": self.logits(encoded["last_hidden_state"], token_table)}
@@ -69,7 +70,10 @@ class LanguageModelHead(Part):
             hidden = self.norm(hidden)
         if not self.tied:
             return self.decoder(hidden)
-        logits = ops.matmul(hidden, ops.transpose(ops.cast(token_table, self.compute_dtype)))
+        if isinstance(token_table, ColumnBlocks):
+            logits = token_table.product(ops.cast(hidden, self.compute_dtype))
+        else:
+            logits = ops.matmul(hidden, ops.transpose(ops.cast(token_table, self.compute_dtype)))
         return with_row(logits, self.bias) if self.bias is not None else logits
 
 

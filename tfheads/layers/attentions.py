@@ -1,12 +1,12 @@
 """Attention layers."""
 
-import tensorflow as tf
 from keras import ops
 
 from tfheads.layers.dropout import Dropout
 from tfheads.layers.part import Part, part
 from tfheads.layers.projections import dense
 from tfheads.layers.rotary import rotated
+from tfheads.layers.rows import row_product, row_softmax
 from tfheads.layers.slots import write_slots
 
 HIDDEN = -1e9  # a score that softmax turns into 0; finite, so that a row which sees nothing stays finite
@@ -98,15 +98,15 @@ class Attention(Part):
 
     def _attend(self, query, key, value, visible, bias, training):
         query = self._regrouped(query * self.scale, self.num_key_value_heads)
-        scores = self._regrouped(tf.matmul(query, key, transpose_b=True), self.num_heads)
+        scores = self._regrouped(row_product(query, key, transpose_b=True), self.num_heads)
         scores = ops.cast(scores, "float32")
         if bias is not None:
             scores = scores + bias
         if visible is not None:
             scores = ops.where(visible, scores, HIDDEN)
-        weights = ops.cast(tf.nn.softmax(scores, axis=-1), self.compute_dtype)  # Keras' warns of a single key
+        weights = ops.cast(row_softmax(scores), self.compute_dtype)  # Keras' warns of a single key
         weights = self._regrouped(self.drop(weights, training=training), self.num_key_value_heads)
-        return self._regrouped(ops.matmul(weights, value), self.num_heads)
+        return self._regrouped(row_product(weights, value), self.num_heads)
 
     def _split(self, x, heads):
         return ops.transpose(ops.reshape(x, (*ops.shape(x)[:2], heads, self.head_dim)), (0, 2, 1, 3))

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfheads.layers.column_blocks import blocks_of
 from tfheads.layers.compilation import under_xla_on_cpu
 from tfheads.layers.part import matrix_initializer
 
@@ -39,12 +40,15 @@ class Projection(keras.layers.Dense):
         return outputs if self.adapter is None else outputs + self.adapter(inputs, training=training)
 
     def _product(self, inputs, training):
-        parts = row_parts(inputs.shape, self.kernel.shape[0])
-        if parts == 1 or self.quantization_mode is not None:
+        parts, blocks = row_parts(inputs.shape, self.kernel.shape[0]), blocks_of(self.kernel)
+        if self.quantization_mode is not None or (parts == 1 and blocks is None):
             return super().call(inputs, training=training)
-        kernel = ops.reshape(ops.cast(self.kernel, self.compute_dtype), (parts, -1, self.units))
-        row = ops.reshape(ops.cast(inputs, self.compute_dtype), (parts, 1, -1))
-        outputs = ops.reshape(ops.sum(ops.matmul(row, kernel), axis=0), (*inputs.shape[:-1], self.units))
+        if blocks is not None:
+            outputs = blocks.product(ops.cast(inputs, self.compute_dtype))
+        else:
+            kernel = ops.reshape(ops.cast(self.kernel, self.compute_dtype), (parts, -1, self.units))
+            row = ops.reshape(ops.cast(inputs, self.compute_dtype), (parts, 1, -1))
+            outputs = ops.reshape(ops.sum(ops.matmul(row, kernel), axis=0), (*inputs.shape[:-1], self.units))
         if self.use_bias:
             outputs = outputs + ops.cast(self.bias, outputs.dtype)
         return outputs if self.activation is None else self.activation(outputs)

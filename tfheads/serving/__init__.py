@@ -22,8 +22,9 @@ class Served:
         - `serving_default` of a causal language model: `text` -> `generated_text` (the text and what follows it) and
           `new_text`, with the options that are given here. Of an encoder-decoder and of conditional generation:
           `text` -> `generated_text`, what is written from it.
-        - `generate`: the same with scalars `max_new_tokens`, `temperature` (0 takes the likeliest token), `top_k`
-          (0 for no limit), `top_p` and `seed`.
+        - `generate`: the same with `max_new_tokens`, `temperature` (0 takes the likeliest token), `top_k` (0 for no
+          limit), `top_p` (1 for no limit) and `seed`, one number for each text. What a text gets depends on its own
+          numbers alone; numbers below or above what is possible are taken for the nearest that is.
         - `serving_default` of a masked language model: `text` -> `tokens`, `token_ids`, `scores` and `sequences`, each
           `[batch, masks, top_k]`, and `mask_count`; rows with fewer masks than others are filled up with "" and 0.
         - `fill_mask`: the same with `top_k`; rows that want fewer than others are filled up likewise.

@@ -1,26 +1,29 @@
 """Signatures of models that write: the whole loop of generation in the graph."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
 
 from tfheads.generation.generate import arrays, plan_of
-from tfheads.generation.loop import TokenByToken, decode
+from tfheads.generation.loop import RowByRow, decode
 from tfheads.generation.plan import Options, Plan, Prompt
-from tfheads.generation.sampling import WARPERS
 from tfheads.generation.settings import CHANGES, ENDS, SEARCH, settings
+from tfheads.layers.column_blocks import ColumnBlocks, cut, reading
+from tfheads.layers.projections import Projection
 from tfheads.models import TaskModel
 from tfheads.preprocessing import GraphTokenizer
 from tfheads.serving.rows import NO_LIMIT, group
 from tfheads.serving.text import TextBundle
-from tfheads.serving.token_level import EXAMPLE_TEXT, scalar, text_input, traced
+from tfheads.serving.token_level import EXAMPLE_TEXT, per_row, text_input, traced
 
 DEFAULT_NEW_TOKENS = 64
 # Each group of prompts has a loop of its own, which costs as much for one row as for a few: groups are wide.
 BUCKETS = tuple(4**power for power in range(3, 11))
 TOKENS_AT_ONCE = 2**16
+ROW_VALUES = ("temperature", "top_k", "top_p", "min_new_tokens")  # with a number for each row where rows have options
+SMALLEST = np.finfo("float32").tiny  # a `top_p` that leaves the likeliest token
 OPTIONS = [name for name in (*SEARCH, *CHANGES, *ENDS) if name != "num_return_sequences"]
 
 
@@ -56,6 +59,8 @@ class GenerationBundle(TextBundle):
         options = {"max_new_tokens": self.default_new_tokens(config), "return_dict_in_generate": False, **options}
         self.asked = settings(config, options, np.full(1, self.shortest_prompt, "int32"), limit, model.vocab_size)
         self.values = arrays(self.asked, tokenizer)
+        self.blocks = blocks_of_model(model)
+        self.block_variables = [one.variable for one in self.blocks.values()]
         self._loop_of = functools.lru_cache(maxsize=None)(self._made_loop)  # each is in the graph once, without a name
 
     def default_new_tokens(self, config) -> int:
@@ -75,26 +80,33 @@ class GenerationBundle(TextBundle):
         raise NotImplementedError
 
     def signatures(self) -> dict[str, Callable]:
-        return {
-            "serving_default": traced(self._with_defaults, text=text_input()),
-            "generate": traced(
-                self._with_options,
-                text=text_input(),
-                max_new_tokens=scalar("max_new_tokens", "int32"),
-                temperature=scalar("temperature", "float32"),
-                top_k=scalar("top_k", "int32"),
-                top_p=scalar("top_p", "float32"),
-                seed=scalar("seed", "int32"),
-            ),
-            **self.token_level_signatures(),
+        options = {
+            "max_new_tokens": "int32",
+            "temperature": "float32",
+            "top_k": "int32",
+            "top_p": "float32",
+            "seed": "int32",
         }
+        options = {name: per_row(name, dtype) for name, dtype in options.items()}
+        with reading(self.blocks):
+            found = {
+                "serving_default": traced(self._with_defaults, text=text_input()),
+                "generate": traced(self._with_options, text=text_input(), **options),
+                **self.token_level_signatures(),
+            }
+        self.model_variables = read_by(found.values(), self.model_variables)
+        return found
 
     def example_inputs(self) -> dict[str, list[dict]]:
-        options = {"max_new_tokens": min(4, self.limit - self.shortest_prompt), "top_k": 0, "top_p": 1.0, "seed": 0}
-        text = {"text": [EXAMPLE_TEXT]}
+        new = min(4, self.limit - self.shortest_prompt)
+        options = {"max_new_tokens": [new], "top_k": [0], "top_p": [1.0], "seed": [0]}
+        several = {"text": [EXAMPLE_TEXT] * 2, **{name: value * 2 for name, value in options.items()}}
         return {
-            "serving_default": [text],
-            "generate": [{**text, **options, "temperature": temperature} for temperature in (1.0, 0.0)],
+            "serving_default": [{"text": [EXAMPLE_TEXT]}, {"text": [EXAMPLE_TEXT] * 2}],
+            "generate": [
+                {"text": [EXAMPLE_TEXT], **options, "temperature": [1.0]},
+                {**several, "temperature": [1.0, 0.0]},
+            ],
             **self.token_level_examples(),
         }
 
@@ -102,27 +114,32 @@ class GenerationBundle(TextBundle):
         asked = self.asked
         seed = tf.random.uniform([], maxval=tf.int32.max, dtype="int32") if asked.search.sample else tf.constant(0)
         options = self._options(asked.max_new_tokens, self.values, seed)
-        return self._generated(text, options, lambda prompt: self._decode(asked.search, prompt, options))
+
+        def tokens(prompt, rows):
+            return self._decode(asked.search, prompt, options)
+
+        return self._generated(text, asked.max_new_tokens, tokens)
 
     def _with_options(self, text, max_new_tokens, temperature, top_k, top_p, seed):
-        most = self.limit - self.shortest_prompt
-        tf.debugging.assert_greater_equal(max_new_tokens, 1, "max_new_tokens must be at least 1")
-        tf.debugging.assert_less_equal(max_new_tokens, most, f"max_new_tokens must be at most {most} in this model")
-        tf.debugging.assert_greater_equal(temperature, 0.0, "temperature must be at least 0 (0: the likeliest token)")
-        tf.debugging.assert_greater_equal(top_k, 0, "top_k must be at least 0 (0: no limit)")
-        tf.debugging.assert_greater(top_p, 0.0, "top_p must be above 0")
-        tf.debugging.assert_less_equal(top_p, 1.0, "top_p must be at most 1")
+        given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k}
+        given = {**given, "top_p": top_p, "seed": seed}
+        for name, values in given.items():
+            tf.debugging.assert_equal(tf.size(values), tf.size(text), f"{name} must have a number for each text")
+        # What is out of range has a meaning and is no error, for a server joins requests of different callers.
+        most = tf.clip_by_value(max_new_tokens, 0, self.limit - self.shortest_prompt)
+        warm = {
+            "temperature": tf.where(temperature > 0.0, temperature, 0.0),
+            "top_k": tf.clip_by_value(top_k, 0, self.model.vocab_size),
+            "top_p": tf.where(top_p <= 0.0, SMALLEST, tf.where(top_p < 1.0, top_p, 1.0)),
+        }
         others = {name: value for name, value in self.values.items() if name not in self.asked.search.options}
-        likeliest = {name: value for name, value in others.items() if name not in WARPERS}
-        warm = {"temperature": tf.where(temperature > 0, temperature, 1.0), "top_k": top_k, "top_p": top_p}
 
-        def tokens(prompt):
-            def found(sample, values):
-                return self._decode(TokenByToken(sample), prompt, self._options(max_new_tokens, values, seed))
+        def tokens(prompt, rows):
+            own = {name: tf.gather(value, rows) for name, value in warm.items()}
+            options = self._options(tf.gather(most, rows), {**others, **own}, tf.gather(seed, rows))
+            return self._decode(RowByRow(), prompt, options)
 
-            return tf.cond(temperature > 0, lambda: found(True, {**others, **warm}), lambda: found(False, likeliest))
-
-        return self._generated(text, self._options(max_new_tokens, likeliest, seed), tokens)
+        return self._generated(text, most, tokens)
 
     def _options(self, max_new_tokens, values: dict, seed) -> Options:
         most = tf.convert_to_tensor(max_new_tokens, tf.int32)
@@ -133,27 +150,60 @@ class GenerationBundle(TextBundle):
             max_new_tokens=most,
             eos_token_ids=tf.constant([*self.asked.eos_token_ids] or [-1], tf.int32),
             pad_token_id=tf.constant(self.asked.pad_token_id),
-            seed=tf.stack([seed, 0]),
+            seed=tf.stack([seed, tf.zeros_like(seed)], axis=-1),
             values=values,
         )
 
     def _decode(self, search, prompt: Prompt, options: Options) -> tuple[tf.Tensor, tf.Tensor]:
-        """New tokens `[batch, max_new_tokens]` and how many there are in each row."""
-        return self._loop_of(plan_of(search, options.values))(prompt, options)
+        """New tokens `[rows, room]` and how many there are in each row."""
+        loop = self._loop_of(plan_of(search, options.values))
+        if search.copies > 1:
+            return loop(prompt, options)
+        one = tf.size(prompt.lengths) == 1
+        return tf.cond(one, lambda: loop(*single(prompt, options)), lambda: loop(prompt, options))
 
     def _made_loop(self, plan: Plan) -> Callable:
         def loop(prompt, options):
-            made = decode(self.model, plan, prompt, options, options.max_new_tokens)
+            made = decode(self.model, plan, prompt, options, tf.maximum(1, tf.reduce_max(options.max_new_tokens)))
             return made.tokens, made.lengths
 
         return tf.function(loop, autograph=False)
 
-    def _generated(self, text, options: Options, tokens: Callable) -> dict[str, tf.Tensor]:
-        """The answer, from a function of the prompt that gives new tokens and their numbers."""
-        prompt, goes_on = self.prompt(text, options.max_new_tokens)
-        new, made = in_groups(prompt, tokens, options.max_new_tokens)
+    def _generated(self, text, most, tokens: Callable) -> dict[str, tf.Tensor]:
+        """The answer, from the most new tokens and what `in_groups` takes."""
+        prompt, goes_on = self.prompt(text, most)
+        new, made = in_groups(prompt, tokens, tf.reduce_max(tf.concat([[1], tf.reshape(most, [-1])], 0)))
         kept = tf.range(tf.shape(new)[1])[None, :] < tf.where(goes_on, made, 0)[:, None]
         return self.answer(text, prompt, tf.ragged.boolean_mask(new, kept))
+
+
+def blocks_of_model(model: TaskModel) -> dict[int, ColumnBlocks]:
+    """The blocks that a CPU reads in place of a model's matrices; none where there are other devices."""
+    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+        return {}
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, Projection)]
+    matrices = [layer.kernel for layer in layers if layer.quantization_mode is None]
+    return cut(matrices, [model.backbone.token_table] if model.head.tied else [])
+
+
+def read_by(signatures: Iterable[Callable], variables: Iterable[tf.Variable]) -> list[tf.Variable]:
+    """Those of the variables that the signatures read."""
+    read = {id(handle) for signature in signatures for handle in signature.captured_inputs}
+    return [variable for variable in variables if id(variable.handle) in read]
+
+
+def single(prompt: Prompt, options: Options) -> tuple[Prompt, Options]:
+    """What belongs to one row, which is known to be one: its graph is smaller and reads the weights faster."""
+
+    def known(values):
+        # Of a slice: TensorFlow's optimizer takes what is ensured of a tensor for true in other branches too.
+        return tf.ensure_shape(values[:1], [1, *values.shape[1:]])
+
+    if options.max_new_tokens.shape.rank:
+        options = options._replace(max_new_tokens=known(options.max_new_tokens), seed=known(options.seed))
+        own = {name: known(options.values[name]) for name in ROW_VALUES if name in options.values}
+        options = options._replace(values={**options.values, **own})
+    return tf.nest.map_structure(known, prompt), options
 
 
 def in_groups(prompt: Prompt, tokens: Callable, most: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -161,7 +211,8 @@ def in_groups(prompt: Prompt, tokens: Callable, most: tf.Tensor) -> tuple[tf.Ten
 
     Args:
         prompt: of all rows.
-        tokens: a function of the prompt of some rows that gives their new tokens and their numbers.
+        tokens: a function of the prompt of some rows, and of the numbers of these rows, that gives their new tokens
+            `[rows, at most most]` and how many there are.
         most: the most new tokens, a scalar.
     """
     lengths = tf.reduce_sum(tf.cast(prompt.source["attention_mask"], tf.int32), 1) if prompt.source else prompt.lengths
@@ -173,8 +224,9 @@ def in_groups(prompt: Prompt, tokens: Callable, most: tf.Tensor) -> tuple[tf.Ten
         rows = order[begin:end]
         part = tf.nest.map_structure(lambda values: tf.gather(values, rows), prompt)
         source = {name: values[:, :longest] for name, values in part.source.items()}
-        found = tokens(Prompt(part.input_ids[:, : tf.reduce_max(part.lengths)], part.lengths, source))
-        both = zip((new, made), found, strict=True)
+        found, count = tokens(Prompt(part.input_ids[:, : tf.reduce_max(part.lengths)], part.lengths, source), rows)
+        found = tf.pad(found, [[0, 0], [0, most - tf.shape(found)[1]]])
+        both = zip((new, made), (found, count), strict=True)
         return end, *(tf.tensor_scatter_nd_update(old, rows[:, None], values) for old, values in both)
 
     count = tf.size(order)

@@ -136,11 +136,6 @@ def per_row(name: str, dtype: str) -> tf.TensorSpec:
     return tf.TensorSpec([None], dtype, name)
 
 
-def scalar(name: str, dtype: str) -> tf.TensorSpec:
-    """One number for the whole batch; TensorFlow Serving cannot batch a model that has such an input, see `per_row`."""
-    return tf.TensorSpec([], dtype, name)
-
-
 def valid_text(text: tf.Tensor) -> tf.Tensor:
     """Texts with bytes that are not UTF-8 replaced by U+FFFD, as the tokenizers read them."""
     return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")

@@ -9,6 +9,7 @@ from tfheads.checks import require
 from tfheads.generation.generate import Generates
 from tfheads.input_checks import check_inputs
 from tfheads.inputs import as_array
+from tfheads.layers.column_blocks import table_or_blocks
 from tfheads.losses import IGNORED
 from tfheads.models import TaskModel
 from tfheads.outputs import ModelOutput
@@ -73,7 +74,7 @@ class ForConditionalGeneration(Generates, TaskModel):
         places = first[:, None] + tf.range(targets)
         hidden = encoded["last_hidden_state"]
         hidden = tf.gather(hidden, tf.minimum(places, tf.shape(hidden)[1] - 1), axis=1, batch_dims=1)
-        table = tf.convert_to_tensor(self.backbone.token_table)
+        table = table_or_blocks(self.backbone.token_table)
         output = self.head({"last_hidden_state": hidden}, token_table=table, inputs=inputs, training=training)
         return output, {"hidden_states": encoded["hidden_states"]}
 
