@@ -1,7 +1,7 @@
 """Regular expressions of the rust library as trees, whose single characters the library itself tells.
 
 What is read is the part of Oniguruma's language that tokenizers have: characters, classes and properties; alternatives
-and groups; repetitions, also lazy and possessive; a look at what follows, or at the one character before.
+and groups; repetitions, also lazy and possessive; anchors; a look at what follows, or at the one character before.
 """
 
 import re
@@ -20,6 +20,17 @@ SINGLE = re.compile(
 INTERVAL = re.compile(r"\{(?=[\d,]*\d)(\d*)(,?)(\d*)\}(\??)")
 LITERAL = re.compile(r"\\?[^A-Za-z0-9\\.\[\](){}*+?^$|]|\\[.\[\](){}*+?^$|\\]|[A-Za-z0-9]", re.DOTALL)
 FOLDED_LETTER = re.compile(r"\(\?i:[A-Za-z]\)")
+ANY = r"[\s\S]"
+# Conditions, written as looks at the characters on both sides.
+ANCHORS = {
+    "^": rf"(?<!{ANY})|(?<=\n)(?={ANY})",
+    "$": rf"(?=\n)|(?!{ANY})",
+    r"\A": rf"(?<!{ANY})",
+    r"\z": rf"(?!{ANY})",
+    r"\Z": rf"(?=\n(?!{ANY}))|(?!{ANY})",
+    r"\b": r"(?<=\w)(?!\w)|(?<!\w)(?=\w)",
+    r"\B": r"(?<=\w)(?=\w)|(?<!\w)(?!\w)",
+}
 MARKS = {"?": (0, 1), "*": (0, None), "+": (1, None)}
 POSIX = re.compile(r"\[:\^?\w+:\]")
 GROUP = re.compile(r"\(\?(?::|i:|-i:|>|=|!|<=|<!)|\((?![?*])")
@@ -115,7 +126,7 @@ def parsed(pattern: str, component: str) -> Pattern:
     Raises:
         ValueError: it is of a kind that is not known here, or it matches the empty text.
     """
-    parser = Parser(pattern)
+    parser = Parser(pattern, [])
     try:
         tree = parser.choice(folded=False)
         if parser.at < len(pattern):
@@ -140,8 +151,8 @@ class Parser:
         classes: the expressions of single characters found so far.
     """
 
-    def __init__(self, pattern: str):
-        self.pattern, self.at, self.classes = pattern, 0, []
+    def __init__(self, pattern: str, classes: list[str]):
+        self.pattern, self.at, self.classes = pattern, 0, classes
 
     def choice(self, folded: bool) -> Node:
         """Alternatives up to the end of their group; `folded` where upper and lower case are the same."""
@@ -179,10 +190,14 @@ class Parser:
         return node
 
     def item(self, folded: bool) -> Node:
-        """A character, a class or a group."""
+        """A character, a class, an anchor or a group."""
         begin = self.at
         if self.pattern[begin] == "(":
             return self.group(folded)
+        anchor = next((text for text in ANCHORS if self.pattern.startswith(text, begin)), None)
+        if anchor is not None:
+            self.at += len(anchor)
+            return Parser(ANCHORS[anchor], self.classes).choice(folded=False)
         if self.pattern[begin] == "[":
             self.at = self.class_end()
         else:
