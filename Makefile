@@ -25,10 +25,11 @@ help:
 quickstart: $(READY)
 	@$(RUN) training/quickstart.py
 
-# In two runs, for what XLA compiled stays in memory until a process ends.
+# In three runs, for what XLA compiled stays in memory until a process ends.
 test: lint
 	@$(RUN) -m pytest -n 2 --dist worksteal tests/test_families.py
-	@$(RUN) -m pytest -n 2 --dist worksteal --ignore=tests/test_families.py
+	@$(RUN) -m pytest -n 2 --dist worksteal --ignore=tests/test_families.py tests/test_[a-o]*.py
+	@$(RUN) -m pytest -n 2 --dist worksteal tests/test_[p-z]*.py
 
 test-slow: $(READY)
 	@$(RUN) -m pytest -m slow

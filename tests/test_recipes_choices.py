@@ -68,7 +68,7 @@ def arguments(data, output, **changes) -> MultipleChoiceArguments:
 def test_swag_from_file_to_predictions(data, tmp_path):
     output = tmp_path / "model"
     predicting = {"do_predict": "true", "test_file": data / "swag.csv", "max_predict_samples": 20}
-    run = multiple_choice(arguments(data, output, **predicting, jit_compile="true"))
+    run = multiple_choice(arguments(data, output, **predicting))
     batch = next(iter(run.batches(0, 0)))
     assert batch["input_ids"].shape[:2] == batch["attention_mask"].shape[:2] == (8, 4) and batch["labels"].shape == (8,)
     assert {one["input_ids"].shape[2] for one in run.batches(0, 0).take(12)} <= {32, 40}

@@ -67,7 +67,7 @@ def arguments(data, output, **changes) -> ConditionalGenerationArguments:
 def test_pairs_from_files_to_written_targets(data, tmp_path):
     output = tmp_path / "model"
     predicting = {"do_predict": "true", "test_file": data / "pairs.jsonl", "max_predict_samples": 6}
-    run = conditional_generation(arguments(data, output, **predicting, jit_compile="true"))
+    run = conditional_generation(arguments(data, output, **predicting))
     batch = next(iter(run.batches(0, 0)))
     assert batch["labels"].shape == (8, 8) and batch["input_ids"].shape[1] <= 51
     results = run.run()

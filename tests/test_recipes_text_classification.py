@@ -70,7 +70,7 @@ def arguments(data, output, **changes) -> TextClassificationArguments:
 def test_sst2_from_files_to_predictions(data, tmp_path):
     output = tmp_path / "model"
     predicting = {"do_predict": "true", "test_file": data / "dev.tsv", "max_predict_samples": 9, "bucket_lengths": 32}
-    run = text_classification(arguments(data, output, **predicting, jit_compile="true"))
+    run = text_classification(arguments(data, output, **predicting))
     lengths = {batch["input_ids"].shape[1] for batch in run.batches(0, 0).take(60)}
     assert lengths == {32, 48} and run.updates_per_epoch == 30
     results = run.run()
