@@ -12,6 +12,7 @@ from tfheads.serving.causal_lm import CausalLMBundle
 from tfheads.serving.conditional_generation import ConditionalGenerationBundle
 from tfheads.serving.document_classification import DocumentClassificationBundle
 from tfheads.serving.embeddings import EmbeddingBundle
+from tfheads.serving.large_tables import tables_as_variables
 from tfheads.serving.masked_lm import MaskedLMBundle
 from tfheads.serving.multiple_choice import MultipleChoiceBundle
 from tfheads.serving.next_sentence import NextSentenceBundle
@@ -55,6 +56,7 @@ def export(model: TaskModel, directory, tokenizer, version: int, overwrite: bool
         if isinstance(tokenizer, (str, os.PathLike)):
             tokenizer = load_tokenizer(tokenizer)
         bundle = cls(model, _in_graph(model, tokenizer, cls.compares_offsets), tokenizer, options)
+        tables_as_variables(bundle)
     with new_version(directory, version, overwrite) as staging:
         files = write_version(staging, Path(directory), bundle, tokenizer)
     write_beside(Path(directory), files)

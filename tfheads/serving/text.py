@@ -10,7 +10,6 @@ from tfheads.pipelines.base import fill_values
 from tfheads.preprocessing import GraphTokenizer
 from tfheads.preprocessing.encoding import Encoding
 from tfheads.preprocessing.texts import UNLIMITED
-from tfheads.serving.large_tables import tables_as_variables
 from tfheads.serving.rows import BucketedRows
 from tfheads.serving.token_level import Bundle
 
@@ -33,7 +32,6 @@ class TextBundle(Bundle):
 
     def __init__(self, model: TaskModel, graph: GraphTokenizer, tokenizer, options: Mapping):
         super().__init__(model, options)
-        tables_as_variables(graph)
         self.graph = graph
         limits = (model.backbone.length_limit, tokenizer.model_max_length)
         self.row_length = min((limit for limit in limits if limit is not None and limit < UNLIMITED), default=None)
