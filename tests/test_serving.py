@@ -305,7 +305,7 @@ def test_an_inexact_tokenizer_is_refused(gpt2, tmp_path):
     ],
 )
 def test_bad_options(gpt2, tmp_path, monkeypatch, options, error, message):
-    monkeypatch.setattr("tfheads.serving.export._in_graph", lambda model, tokenizer, offsets: None)
+    monkeypatch.setattr("tfheads.serving.export._in_graph", lambda model, tokenizer, offsets: tf.Module())
     with pytest.raises(error, match=message):
         gpt2.export_serving(tmp_path, **{"tokenizer": tiny_tokenizers.byte_level_bpe(), **options})
     assert not list(tmp_path.iterdir())
