@@ -106,7 +106,7 @@ def one_run(strategy_name: str, replicas: int, rows: int, steps: int) -> None:
         model = small_model()
         seconds = statistics.median(timed_steps(model, rows * total, steps)())
         result = {"seconds": seconds, "replicas": total, "parameters": 4 * model.count_params()}
-        if strategy_name == "mirrored":
+        if (strategy_name, replicas) == ("mirrored", 2):
             result["summed"] = {parts: summed_bytes(small_model(parts), rows * total) for parts in (1, 2)}
         if distribute.is_chief():
             print("RESULT " + json.dumps(result), flush=True)
@@ -133,8 +133,8 @@ def measured(strategy_name: str, replicas: int, processes: int, rows: int, steps
     return json.loads(line.removeprefix("RESULT "))
 
 
-def overheads(rows: int, rounds: int) -> dict[str, float]:
-    """The time of a step under strategies of one replica over that without, by turns in one process."""
+def overheads(rows: int, rounds: int) -> dict[str, tuple[float, float]]:
+    """What strategies of one replica add to a step's time, part of its median and of its minimum, by turns."""
     import tensorflow as tf
 
     from tfheads import distribute
@@ -152,8 +152,8 @@ def overheads(rows: int, rounds: int) -> dict[str, float]:
         for name, run in runs.items():
             with made[name].scope():
                 seconds[name] += run()
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    return {name: medians[name] / medians["none"] - 1 for name in made}
+    found = {name: (statistics.median(values), min(values)) for name, values in seconds.items()}
+    return {name: tuple(a / b - 1 for a, b in zip(found[name], found["none"], strict=True)) for name in made}
 
 
 def predicted(compute: float, summed: float, replicas: int, bandwidth: float, latency: float) -> float:
@@ -163,16 +163,11 @@ def predicted(compute: float, summed: float, replicas: int, bandwidth: float, la
 
 def report(rows: int, steps: int) -> None:
     """Prints everything."""
+    print(f"Load before: {os.getloadavg()[0]:.1f}. ", end="")
     print(f"GPT-2 with 4 layers of 256, rows of {TIME} tokens, {rows} rows on each replica, {os.cpu_count()} cores\n")
     print("| strategy | processes | replicas | step, ms | rows per second |\n|---|---|---|---|---|")
     found = {}
-    for kind in [
-        ("none", 1, 1),
-        ("mirrored", 2, 1),
-        ("mirrored", 4, 1),
-        ("multi_worker", 1, 2),
-        ("multi_worker", 1, 3),
-    ]:
+    for kind in KINDS:
         found[kind] = one = measured(*kind, rows, steps)
         rate = rows * one["replicas"] / one["seconds"]
         print(f"| {kind[0]} | {kind[2]} | {one['replicas']} | {1000 * one['seconds']:.1f} | {rate:.1f} |", flush=True)
@@ -181,8 +176,8 @@ def report(rows: int, steps: int) -> None:
     for parts, total in two["summed"].items():
         print(f"- accumulation over {parts}: {total} bytes, {total / two['parameters']:.4f} of the parameters")
     print("\nOverhead of a strategy with one replica over none:")
-    for name, part in overheads(rows, 3 * steps).items():
-        print(f"- {name}: {100 * part:+.1f} %")
+    for name, (median, least) in overheads(rows, 3 * steps).items():
+        print(f"- {name}: {100 * median:+.1f} % of the median, {100 * least:+.1f} % of the shortest step")
     print("\nPart of a step that is no waiting, by the model of cost (nothing overlaps, compute as on one replica):\n")
     print("| network | 8 replicas | 64 | 512 |\n|---|---|---|---|")
     compute = found["none", 1, 1]["seconds"]

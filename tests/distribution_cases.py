@@ -20,15 +20,13 @@ import numpy as np
 import tensorflow as tf
 
 import tfheads
+from tests.distribution_recipes import measured, recipe
 from tests.each_loss import EachLoss
 from tests.tiny_models import bert_config, gpt2_config, token_ids
 from tfheads import distribute
 from tfheads.data.pipeline import TokenBlocks
-from tfheads.data.tokenizer_training import train_byte_level_bpe
 from tfheads.distribute.agreement import worker_index
 from tfheads.optimizers import AdamW
-from tfheads.recipes.arguments import CausalLanguageModellingArguments
-from tfheads.recipes.language_modelling import causal_language_modelling
 
 ROWS, TIME, STEPS = 8, 6, 20
 IDS = token_ids(ROWS * 5, TIME)
@@ -116,7 +114,8 @@ def scaled(strategy):
             keras.optimizers.SGD(0.1, global_clipnorm=0.3), initial_scale=2.0**24, dynamic_growth_steps=5
         )
 
-    return trained(strategy, lambda: language_model("mixed_float16"), optimizer)[1]
+    model, found = trained(strategy, lambda: language_model("mixed_float16"), optimizer)
+    return {**found, "scale": model.optimizer.dynamic_scale.numpy(), "updates": model.optimizer.iterations.numpy()}
 
 
 def classified(strategy):
@@ -199,44 +198,6 @@ def rows_of_workers(strategy):
     return found
 
 
-def recipe(strategy):
-    """A run of a recipe with evaluations, the best model and a tracker, in one directory for all workers."""
-    directory = Path.cwd()
-    text = directory / f"text-{worker_index(strategy)}"
-    text.mkdir(exist_ok=True)
-    lines = [" ".join(str(number % 7) for number in range(row, row + 12)) + "\n" for row in range(120)]
-    (text / "train.txt").write_text("".join(lines))
-    train_byte_level_bpe(lines, 300).save_pretrained(text / "bpe")
-    total = strategy.num_replicas_in_sync
-    arguments = CausalLanguageModellingArguments(
-        model_type="gpt2",
-        config_overrides={"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 32}
-        | dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.0),
-        tokenizer_name=str(text / "bpe"),
-        train_file=[str(text / "train.txt")],
-        block_size=16,
-        validation_split_percentage=20,
-        output_dir=str(directory / "recipe"),
-        per_device_train_batch_size=12 // total,
-        per_device_eval_batch_size=5,
-        learning_rate=1e-2,
-        max_steps=6,
-        logging_steps=2,
-        save_steps=2,
-        eval_strategy="steps",
-        eval_steps=3,
-        load_best_model_at_end=True,
-        report_to=["tensorboard"],
-        jit_compile=False,
-        do_train=True,
-        do_eval=True,
-    )
-    with strategy.scope():
-        run = causal_language_modelling(arguments)
-        results = run.run()
-    return {**weights(run.model), "loss": results["eval_loss"], "train_loss": results["train_loss"]}
-
-
 def killed(strategy):
     """The last worker dies in the middle of an epoch; the others must not wait for it."""
 
@@ -293,6 +254,15 @@ def disagreeing(strategy):
     return {}
 
 
+CASES = {
+    function.__name__: function
+    for function in (
+        *(plain, accumulated, several_steps, averaged, scaled, classified, keras_loss, arrays, recipe, measured),
+        *(dropped, rows_of_workers, outside, killed, raised, disagreeing),
+    )
+}
+
+
 def main(name: str, replicas: str, directory: str, *cases: str) -> None:
     """Runs the cases; an error's last line is what the tests look for, above is what any script prints."""
     try:
@@ -311,7 +281,7 @@ def run(name: str, replicas: int, directory: Path, cases: Sequence[str]) -> None
     os.chdir(directory)
     for case in cases:
         began, used = time.monotonic(), time.process_time()
-        found = globals()[case](strategy)
+        found = CASES[case](strategy)
         np.savez(f"{case}-{worker_index(strategy)}", **{key: np.asarray(value) for key, value in found.items()})
         seconds, processor = time.monotonic() - began, time.process_time() - used
         print(f"{case} {seconds:.1f} s, {processor:.1f} s of a processor", flush=True)

@@ -4,6 +4,7 @@ The quick tests have two replicas and two workers; all cases on more of both are
 `python -m benchmarks.distribution_matrix`.
 """
 
+import json
 import signal
 import threading
 import time
@@ -12,13 +13,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks.distribution_matrix import FEATURES
 from tests.distribution_processes import ALONE, BOTH, MIRRORED, WORKERS, Processes, differences
-from tests.forked_processes import free_ports
+from tests.forked_processes import ended, forked_workers, free_ports
 from tfheads import distribute
 from tfheads.distribute.clusters import Cluster, found_cluster, slurm_hosts, slurm_tasks
 from tfheads.distribute.rendezvous import meet
 
-SAME = ["plain", "accumulated", "several_steps", "averaged", "classified", "keras_loss", "arrays", "recipe"]
+ALL = [*FEATURES]
 QUICK = ["plain", "classified", "arrays", "recipe"]
 ON_REPLICAS = ["averaged", "accumulated", "several_steps"]
 MOST = {"scaled": 2e-3}  # float16
@@ -86,21 +88,41 @@ def test_only_the_chief_writes_and_prints(runs):
     directory = runs["workers"].directory / "recipe"
     steps = [line.split(",")[0] for line in (directory / "log_history.jsonl").read_text().splitlines()]
     assert len(steps) == len((runs["one"].directory / "recipe" / "log_history.jsonl").read_text().splitlines())
-    assert len(list((directory / "runs").glob("events*"))) == 1
+    found = runs["workers"].found("recipe")[1]
+    assert found["tracked_by_tensorboard"] == found["tracked_by_wandb"] == 1 and found["uploads"] == 2
     assert "The model is in" in runs["workers"].log(0) and "Global batch: 12 rows" in runs["workers"].log(0)
     for text in ("The model is in", "Global batch", "Strategy:", "The best model"):
         assert text not in runs["workers"].log(1)
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """All cases on one device."""
+    processes = Processes(ALONE, tmp_path_factory.mktemp("one"), ALL)
+    assert processes.wait() == [0], processes.log()
+    return processes
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*MIRRORED, *WORKERS, *BOTH], ids=lambda kind: kind[0])
-def test_the_whole_matrix(kind, tmp_path):
-    cases = [*SAME, "scaled"]
-    alone, processes = Processes(ALONE, tmp_path / "one", cases), Processes(kind, tmp_path / "several", cases)
-    assert alone.wait() == [0], alone.log()
+def test_the_whole_matrix(kind, alone, tmp_path):
+    processes = Processes(kind, tmp_path, ALL)
     assert set(processes.wait()) == {0}, processes.log()
-    for case in cases:
+    for case in ALL:
         check_same(processes, alone, case)
+
+
+@pytest.mark.slow
+def test_flags_of_a_recipe_give_its_results_on_other_devices(tmp_path):
+    found = {}
+    for strategy, replicas, workers in [("one_device", 1, 1), ("mirrored", 2, 1), ("multi_worker", 1, 2)]:
+        options = (strategy, replicas, replicas * workers, str(tmp_path / strategy))
+        started = forked_workers("tests.distribution_recipes.by_flags", tmp_path / strategy, workers, *options)
+        assert set(ended(started)) == {0}, (tmp_path / strategy / "worker-0.log").read_text()
+        found[strategy] = json.loads((tmp_path / strategy / "output" / "all_results.json").read_text())
+    for results in found.values():
+        for name in ("eval_loss", "eval_perplexity", "train_loss"):
+            np.testing.assert_allclose(results[name], found["one_device"][name], rtol=1e-5)
 
 
 @pytest.mark.slow
