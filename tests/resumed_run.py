@@ -148,7 +148,7 @@ def attempt(arguments: argparse.Namespace) -> keras.Model:
     """Trains from wherever the run was."""
     made = tf.distribute.get_strategy()
     if arguments.strategy != "none":
-        made = strategy(arguments.strategy, replicas=arguments.replicas, heartbeat_seconds=10)
+        made = strategy(arguments.strategy, replicas=arguments.replicas, heartbeat_seconds=15)
     mine = arguments.worker == worker_index(made)
     if mine and arguments.killed_in_save:
         kill_in_save(arguments.directory, arguments.killed_in_save)
