@@ -6,42 +6,41 @@ device, relative to values above 1: of losses, weights after 20 steps, metrics, 
 
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from tests.distribution_processes import ALONE, BOTH, MIRRORED, WORKERS, Processes, differences
 
 FEATURES = {
-    "plain": "XLA, tied embeddings, uneven labels and masks, clipping, partial and empty parts of batches",
-    "accumulated": "gradient accumulation",
-    "several_steps": "steps_per_execution, a cut last execution",
-    "averaged": "moving averages of the weights (use_ema), AdamW with decay",
-    "scaled": "float16 with a dynamic loss scale",
-    "classified": "accuracy and other measures of Keras, labels of -100",
-    "keras_loss": "a Keras loss with weights of rows",
-    "arrays": "arrays, validation, train_on_batch, test_on_batch, generate",
-    "recipe": "a recipe: evaluations, best model, states; one run in W&B and TensorBoard, one upload, of all workers",
-    "measured": "recipes' measures: exact match, F1, precision, recall, accuracy",
+    "plain": "XLA, tied embeddings, uneven labels and masks, clipping, replicas with fewer rows or none, perplexity",
+    "accumulated": "gradient accumulation, XLA",
+    "several_steps": "several steps in one execution, the last one cut short",
+    "averaged": "moving averages of the weights, AdamW with decay",
+    "scaled": "float16 with a dynamic loss scale, XLA: also the scale and how many updates it left out",
+    "classified": "accuracy and another measure of Keras, labels of -100, predict",
+    "keras_loss": "a Keras loss with weights of rows, XLA, predict",
+    "arrays": "arrays, validation, one batch at a time, generate",
+    "recipe": "a recipe: evaluations, best model, states; one run in W&B and TensorBoard and one upload of all workers",
+    "measured": "recipes of answers and names: exact match, F1, precision, recall, accuracy",
 }
 
 
 def main(cases: list[str]) -> None:
-    print("| strategy | " + " | ".join(cases) + " | seconds |\n|---|" + "---|" * (len(cases) + 1), flush=True)
+    columns = {}
     with tempfile.TemporaryDirectory() as folder:
         alone = Processes(ALONE, Path(folder, "one"), cases)
         if alone.wait() != [0]:
             raise SystemExit(alone.log())
-        for kind in [*MIRRORED, *WORKERS, *BOTH]:
-            began = time.monotonic()
+        for kind in tqdm([*MIRRORED, *WORKERS, *BOTH], desc="Strategies"):
             processes = Processes(kind, Path(folder, kind[0].replace(" ", "_")), cases)
-            codes, seconds = processes.wait(), time.monotonic() - began
-            entries = [entry(processes, alone, case) for case in cases]
-            print(f"| {kind[0]} | " + " | ".join(entries) + f" | {seconds:.0f} |", flush=True)
-            if any(codes):
+            if any(processes.wait()):
                 print(processes.log(), file=sys.stderr)
-    print("\n" + "\n".join(f"- {case}: {FEATURES[case]}" for case in cases))
+            columns[kind[0]] = [entry(processes, alone, case) for case in cases]
+    print("| | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
+    for case, *entries in zip(cases, *columns.values(), strict=True):
+        print(f"| {FEATURES[case]} | " + " | ".join(entries) + " |")
 
 
 def entry(processes: Processes, alone: Processes, case: str) -> str:

@@ -107,11 +107,14 @@ def averaged(strategy):
 
 
 def scaled(strategy):
-    """float16 with a loss scale that is too large at first, so that steps are left out."""
+    """float16 with a loss scale that is too large at first, so that steps are left out.
+
+    It does not grow again: a scale at which all rows together just overflow is none at which a part of them must.
+    """
 
     def optimizer():
         return keras.optimizers.LossScaleOptimizer(
-            keras.optimizers.SGD(0.1, global_clipnorm=0.3), initial_scale=2.0**24, dynamic_growth_steps=5
+            keras.optimizers.SGD(0.1, global_clipnorm=0.3), initial_scale=2.0**24, dynamic_growth_steps=2 * STEPS
         )
 
     model, found = trained(strategy, lambda: language_model("mixed_float16"), optimizer)
