@@ -61,12 +61,12 @@ def mixed(prompts: list, first: int) -> list:
 
 @pytest.fixture(scope="module")
 def gpt2():
-    return rebuilt("GPT2LMHeadModel", pipeline_cases.GPT2)
+    return rebuilt("GPT2LMHeadModel", pipeline_cases.GPT2, n_layer=1)
 
 
 @pytest.fixture(scope="module")
 def bert():
-    return rebuilt("BertForMaskedLM", pipeline_cases.BERT)
+    return rebuilt("BertForMaskedLM", pipeline_cases.BERT, num_hidden_layers=1)
 
 
 @pytest.fixture(scope="module")

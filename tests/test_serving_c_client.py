@@ -51,7 +51,7 @@ def test_a_program_in_c_gets_the_answers_of_python(client, tmp_path):
     words, bytes_ = tiny_tokenizers.wordpiece(), tiny_tokenizers.byte_level_bpe()
     classes = pipeline_cases.labels(pipeline_cases.FEELINGS)
     exports = {
-        "generated_text": rebuilt("GPT2LMHeadModel", pipeline_cases.GPT2).export_serving(
+        "generated_text": rebuilt("GPT2LMHeadModel", pipeline_cases.GPT2, n_layer=1).export_serving(
             tmp_path / "generator", bytes_, max_new_tokens=6
         ),
         "label": rebuilt("BertForSequenceClassification", {**pipeline_cases.BERT, **classes}).export_serving(
