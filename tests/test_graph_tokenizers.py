@@ -226,25 +226,26 @@ def test_a_saved_model_needs_only_tensorflow_and_tensorflow_text(
 ):
     texts = [*SENTENCES, "x <|end|>y [MASK] z"]
     (tmp_path / "texts.json").write_text(json.dumps(texts))
-    expected = {}
+    module, signatures, expected = tf.Module(), {}, {}
+    module.tokenizers = [gpt2_graph, bert_graph]
     for name, tokenizer, graph in (("gpt2", gpt2_tokenizer, gpt2_graph), ("bert", bert_tokenizer, bert_graph)):
-        module = tf.Module()
-        module.tokenizer = graph
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
         def serve(strings, graph=graph):
             ids = graph.tokenize(strings, max_length=50)
             return {**graph.pad(ids, length=50, pad_token_id=0), "text": graph.detokenize(ids)}
 
-        tf.saved_model.save(module, str(tmp_path / name), signatures=serve)
+        signatures[name] = serve
         ids = expected_ids(tokenizer, texts, truncation=True, max_length=50)
         expected[name] = [[row + [0] * (50 - len(row)) for row in ids]]
         expected[name] += [[tokenizer.decode(row, skip_special_tokens=True) for row in ids]]
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures=signatures)
     program = (
         "import json, sys, tensorflow as tf, tensorflow_text\n"
         "texts, answers = json.load(open(sys.argv[1] + '/texts.json')), {}\n"
+        "loaded = tf.saved_model.load(sys.argv[1] + '/saved')\n"
         "for name in ('gpt2', 'bert'):\n"
-        "    answer = tf.saved_model.load(sys.argv[1] + '/' + name).signatures['serving_default'](tf.constant(texts))\n"
+        "    answer = loaded.signatures[name](tf.constant(texts))\n"
         "    text = [text.decode() for text in answer['text'].numpy()]\n"
         "    answers[name] = [answer['input_ids'].numpy().tolist(), text]\n"
         "answers['modules'] = [m for m in ('transformers', 'tokenizers', 'tfheads', 'keras_nlp') if m in sys.modules]\n"
