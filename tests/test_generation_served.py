@@ -13,7 +13,7 @@ TEXTS = ["the cat", "a dog ran on the mat", "on"]
 
 @pytest.fixture(scope="module")
 def gpt2():
-    return rebuilt("GPT2LMHeadModel", pipeline_cases.GPT2)
+    return rebuilt("GPT2LMHeadModel", pipeline_cases.GPT2, n_layer=1)
 
 
 def bundle(model, **options) -> CausalLMBundle:
@@ -40,13 +40,13 @@ def expected(model, texts, **options) -> list[str]:
     ids=["beams", "groups", "contrastive"],
 )
 def test_answers_are_those_of_generate(gpt2, options):
-    answer = bundle(gpt2, **options).signatures()["serving_default"](text=tf.constant(TEXTS))
+    answer = bundle(gpt2, **options).text_signature("serving_default")(text=tf.constant(TEXTS))
     made = [text.decode() for text in answer["new_text"].numpy()]
     assert made == expected(gpt2, TEXTS, max_new_tokens=6, **options)
 
 
 def test_one_token_at_a_time_keeps_the_changes(gpt2):
-    served = bundle(gpt2, num_beams=2, repetition_penalty=1.4, suppress_tokens=[3]).signatures()["generate"]
+    served = bundle(gpt2, num_beams=2, repetition_penalty=1.4, suppress_tokens=[3]).text_signature("generate")
     asked = {"max_new_tokens": [5] * 3, "top_k": [0] * 3, "top_p": [1.0] * 3, "seed": [1] * 3}
     asked = {name: tf.constant(values) for name, values in asked.items()}
     answer = served(text=tf.constant(TEXTS), temperature=tf.zeros(3), **asked)

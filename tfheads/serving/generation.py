@@ -22,6 +22,13 @@ DEFAULT_NEW_TOKENS = 64
 # Each group of prompts has a loop of its own, which costs as much for one row as for a few: groups are wide.
 BUCKETS = tuple(4**power for power in range(3, 11))
 TOKENS_AT_ONCE = 2**16
+ROW_OPTIONS = {
+    "max_new_tokens": "int32",
+    "temperature": "float32",
+    "top_k": "int32",
+    "top_p": "float32",
+    "seed": "int32",
+}
 ROW_VALUES = ("temperature", "top_k", "top_p", "min_new_tokens")  # with a number for each row where rows have options
 SMALLEST = np.finfo("float32").tiny  # a `top_p` that leaves the likeliest token
 OPTIONS = [name for name in (*SEARCH, *CHANGES, *ENDS) if name != "num_return_sequences"]
@@ -80,22 +87,19 @@ class GenerationBundle(TextBundle):
         raise NotImplementedError
 
     def signatures(self) -> dict[str, Callable]:
-        options = {
-            "max_new_tokens": "int32",
-            "temperature": "float32",
-            "top_k": "int32",
-            "top_p": "float32",
-            "seed": "int32",
-        }
-        options = {name: per_row(name, dtype) for name, dtype in options.items()}
+        found = {name: self.text_signature(name) for name in ("serving_default", "generate")}
         with reading(self.blocks):
-            found = {
-                "serving_default": traced(self._with_defaults, text=text_input()),
-                "generate": traced(self._with_options, text=text_input(), **options),
-                **self.token_level_signatures(),
-            }
+            found = {**found, **self.token_level_signatures()}
         self.model_variables = read_by(found.values(), self.model_variables)
         return found
+
+    def text_signature(self, name: str) -> Callable:
+        """`serving_default`, or `generate`."""
+        with reading(self.blocks):
+            if name == "serving_default":
+                return traced(self._with_defaults, text=text_input())
+            options = {option: per_row(option, dtype) for option, dtype in ROW_OPTIONS.items()}
+            return traced(self._with_options, text=text_input(), **options)
 
     def example_inputs(self) -> dict[str, list[dict]]:
         new = min(4, self.limit - self.shortest_prompt)
