@@ -30,11 +30,16 @@ def own_directory(name: str) -> Path:
     return directory
 
 
-def counting(directory: Path, rows: int, **changes) -> CausalLanguageModellingArguments:
-    """A tiny GPT-2 that learns to count, with global batches of 12 and evaluations on the way."""
+def counting_text(directory: Path) -> Path:
+    """Writes a text and its tokenizer; returns the directory."""
     lines = [" ".join(str(number % 7) for number in range(row, row + 12)) + "\n" for row in range(120)]
     (directory / "train.txt").write_text("".join(lines))
     train_byte_level_bpe(lines, 300).save_pretrained(directory / "bpe")
+    return directory
+
+
+def counting(directory: Path, rows: int, **changes) -> CausalLanguageModellingArguments:
+    """A tiny GPT-2 that learns a `counting_text`, with evaluations on the way."""
     return CausalLanguageModellingArguments(
         model_type="gpt2",
         config_overrides={"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 32}
@@ -63,7 +68,7 @@ def recipe(strategy) -> dict:
     """A run with evaluations, the best model, trackers and an upload, in one directory for all workers."""
     os.environ.update(WANDB_MODE="offline", WANDB_DIR=os.getcwd(), WANDB_SILENT="true")
     arguments = counting(
-        own_directory("text"),
+        counting_text(own_directory("text")),
         12 // strategy.num_replicas_in_sync,
         output_dir=str(Path("recipe").resolve()),
         report_to=["tensorboard", "wandb"],
@@ -143,9 +148,8 @@ def sentence(random) -> dict:
     return {"tokens": words, "ner_tags": ["B-PER" if word in ("anna", "otto") else "O" for word in words]}
 
 
-def by_flags(strategy: str, replicas: int, total: int, directory: str) -> None:
+def by_flags(strategy: str, replicas: int, total: int, text: str, directory: str) -> None:
     """What `training/run_clm.py` does with --strategy and --num_replicas, in a process that has run nothing before."""
-    os.chdir(directory)
-    text = own_directory("text")
     devices = {"strategy": strategy, "num_replicas": replicas}
-    run_on_devices(causal_language_modelling, counting(text, 12 // total, output_dir="output", **devices))
+    arguments = counting(Path(text), 12 // total, output_dir=str(Path(directory, "output")), **devices)
+    run_on_devices(causal_language_modelling, arguments)

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from benchmarks.distribution_matrix import FEATURES
 from tests.distribution_processes import ALONE, BOTH, MIRRORED, WORKERS, Processes, differences
+from tests.distribution_recipes import counting_text
 from tests.forked_processes import ended, forked_workers, free_ports
 from tfheads import distribute
 from tfheads.distribute.clusters import Cluster, found_cluster, slurm_hosts, slurm_tasks
@@ -114,14 +115,15 @@ def test_the_whole_matrix(kind, alone, tmp_path):
 
 @pytest.mark.slow
 def test_flags_of_a_recipe_give_its_results_on_other_devices(tmp_path):
-    found = {}
+    (tmp_path / "text").mkdir()
+    text, found = str(counting_text(tmp_path / "text")), {}
     for strategy, replicas, workers in [("one_device", 1, 1), ("mirrored", 2, 1), ("multi_worker", 1, 2)]:
-        options = (strategy, replicas, replicas * workers, str(tmp_path / strategy))
+        options = (strategy, replicas, replicas * workers, text, str(tmp_path / strategy))
         started = forked_workers("tests.distribution_recipes.by_flags", tmp_path / strategy, workers, *options)
         assert set(ended(started)) == {0}, (tmp_path / strategy / "worker-0.log").read_text()
         found[strategy] = json.loads((tmp_path / strategy / "output" / "all_results.json").read_text())
     for results in found.values():
-        for name in ("eval_loss", "eval_perplexity", "train_loss"):
+        for name in ("eval_loss", "perplexity", "train_loss"):
             np.testing.assert_allclose(results[name], found["one_device"][name], rtol=1e-5)
 
 
