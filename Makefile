@@ -16,7 +16,7 @@ endif
 
 help:
 	@echo "make quickstart   train, generate and serve small models on real text, at most 6 minutes on 2 cores"
-	@echo "make test         lint and the quick tests, at most 25 minutes on 2 cores"
+	@echo "make test         lint and the quick tests, about 40 minutes on 2 cores"
 	@echo "make test-slow    the tests of real sizes and long runs"
 	@echo "make lint         ruff's checks and format"
 	@echo "make format       let ruff rewrite the sources"
@@ -31,7 +31,7 @@ TEST_GROUPS = [a-d] [e-f] [g] [h-o] [p-q] [r] [s] [t-z]
 test: lint
 	@$(RUN) -m pytest -n 2 --dist worksteal tests/test_families.py
 	@for group in $(TEST_GROUPS); do \
-	    $(RUN) -m pytest -n 2 --dist worksteal --ignore=tests/test_families.py tests/test_$$group*.py || exit 1; \
+	    $(RUN) -m pytest -n 2 --dist loadfile --ignore=tests/test_families.py tests/test_$$group*.py || exit 1; \
 	done
 
 test-slow: $(READY)
