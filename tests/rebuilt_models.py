@@ -4,7 +4,19 @@ import numpy as np
 import transformers
 
 import tfheads
+from tests.fixtures import pipeline_cases
 from tests.fixtures.weights import weight
+
+BERT = {**pipeline_cases.BERT, "num_hidden_layers": 1}
+DISTILBERT = {
+    "vocab_size": 105,
+    "dim": 36,
+    "n_layers": 1,
+    "n_heads": 3,
+    "hidden_dim": 48,
+    "max_position_embeddings": 48,
+}
+"""Sizes of one layer."""
 
 
 def rebuilt(class_name: str, config: dict, **changes):

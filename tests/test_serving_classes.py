@@ -6,20 +6,11 @@ import tensorflow as tf
 
 import tfheads
 from tests.fixtures import pipeline_cases, tiny_tokenizers
-from tests.rebuilt_models import rebuilt
+from tests.rebuilt_models import BERT, DISTILBERT, rebuilt
 from tests.serving_calls import call, decoded, exported, texts
 from tfheads.serving.classes import Classes
 
 FEELINGS = pipeline_cases.labels(pipeline_cases.FEELINGS)
-DISTILBERT = {
-    "vocab_size": 105,
-    "dim": 36,
-    "n_layers": 1,
-    "n_heads": 3,
-    "hidden_dim": 48,
-    "max_position_embeddings": 48,
-}
-BERT = {**pipeline_cases.BERT, "num_hidden_layers": 1}
 ALBERT = {**BERT, "vocab_size": 65, "embedding_size": 16, "pad_token_id": 0}
 TEXTS = [
     "the cat sat on the mat, where the dog ran.",

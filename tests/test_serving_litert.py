@@ -9,18 +9,9 @@ import pytest
 
 import tfheads_command
 from tests.fixtures import pipeline_cases
-from tests.rebuilt_models import rebuilt
+from tests.rebuilt_models import BERT, DISTILBERT, rebuilt
 
-BERT = {**pipeline_cases.BERT, "num_hidden_layers": 1}
 ROBERTA = {**BERT, "vocab_size": 287, "max_position_embeddings": 50, "pad_token_id": 1}
-DISTILBERT = {
-    "vocab_size": 105,
-    "dim": 36,
-    "n_layers": 1,
-    "n_heads": 3,
-    "hidden_dim": 48,
-    "max_position_embeddings": 48,
-}
 BLOOM = {"vocab_size": 105, "hidden_size": 32, "n_layer": 1, "n_head": 4}
 MODELS = {
     "BertForSequenceClassification": BERT,

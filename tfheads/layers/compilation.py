@@ -10,9 +10,14 @@ def under_xla() -> bool:
     return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
+def only_cpus() -> bool:
+    """True where there is no other device than CPUs."""
+    return not (tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+
+
 def under_xla_on_cpu() -> bool:
     """True where XLA compiles and there is no other device than CPUs."""
-    return under_xla() and not (tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+    return under_xla() and only_cpus()
 
 
 @tf.custom_gradient

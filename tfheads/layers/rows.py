@@ -5,12 +5,12 @@ TensorFlow gives products and softmax to oneDNN, which lets all threads wait for
 
 import tensorflow as tf
 
-from tfheads.layers.compilation import under_xla
+from tfheads.layers.compilation import only_cpus, under_xla
 
 
 def is_row(shape: tf.TensorShape) -> bool:
     """Whether values `[..., time, width]` of this shape are rows that are decoded one by one by a CPU without XLA."""
-    return shape[-2] == 1 and not under_xla() and not tf.config.list_logical_devices("GPU")
+    return shape[-2] == 1 and not under_xla() and only_cpus()
 
 
 def row_product(x: tf.Tensor, y: tf.Tensor, transpose_b: bool = False) -> tf.Tensor:

@@ -11,6 +11,7 @@ from tfheads.generation.loop import RowByRow, decode
 from tfheads.generation.plan import Options, Plan, Prompt
 from tfheads.generation.settings import CHANGES, ENDS, SEARCH, settings
 from tfheads.layers.column_blocks import ColumnBlocks, cut, reading
+from tfheads.layers.compilation import only_cpus
 from tfheads.layers.projections import Projection
 from tfheads.models import TaskModel
 from tfheads.preprocessing import GraphTokenizer
@@ -183,7 +184,7 @@ class GenerationBundle(TextBundle):
 
 def blocks_of_model(model: TaskModel) -> dict[int, ColumnBlocks]:
     """The blocks that a CPU reads in place of a model's matrices; none where there are other devices."""
-    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+    if not only_cpus():
         return {}
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, Projection)]
     matrices = [layer.kernel for layer in layers if layer.quantization_mode is None]
