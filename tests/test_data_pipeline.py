@@ -231,6 +231,9 @@ def test_streams_give_the_same_blocks_and_resume(texts, gpt2, bert):
     )
     shuffled = [numpy_batches(data.batches(4, seed=seed, epochs=2, shuffle_buffer=50)) for seed in (1, 1, 2)]
     assert_same(shuffled[0], shuffled[1])
+    for script_seed in (0, 7):
+        tf.random.set_seed(script_seed)
+        assert_same(shuffled[0], numpy_batches(data.batches(4, seed=1, epochs=2, shuffle_buffer=50)))
     half = len(shuffled[0]) // 2
     first, second, other = (
         np.concatenate([batch["input_ids"] for batch in part]).tolist()

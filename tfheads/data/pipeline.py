@@ -332,6 +332,8 @@ class StreamedBlocks:
                 return found
             order = _epoch_seed(seed, number, ROW_ORDER, 0)
             order = tf.random.stateless_uniform([], order, 0, np.iinfo(np.int64).max, tf.int64)
+            # The seed of this function's graph alone: a script's own, which `shuffle` would mix in, leaves the order be.
+            tf.random.set_seed(1)
             return found.shuffle(shuffle_buffer, seed=order, reshuffle_each_iteration=False)
 
         def one_batch(rows: tf.Tensor, number: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
