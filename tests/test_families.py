@@ -251,16 +251,30 @@ OURS = {"T5ForConditionalGeneration": ("tie_word_embeddings", "scale_decoder_out
 """Keys that the reference takes otherwise: its new models are tied whatever the config says, checkpoints are not."""
 
 
+@pytest.mark.parametrize("kind", registry.FAMILIES)
+def test_each_config_key_has_an_effect_where_the_reference_has_one_or_is_an_error(kind):
+    """Each key with the first class on which it has an effect that the classes before it did not show."""
+    shown = set()
+    for class_name, effects in reference.load(f"{kind}/config_effects").items():
+        named = {key: (key, "error" in effect or tuple(effect["changes"])) for key, effect in effects.items()}
+        check_effects(kind, class_name, {key: effects[key] for key, what in named.items() if what not in shown})
+        shown.update(named.values())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "class_name"), EFFECTS)
-def test_each_config_key_has_an_effect_where_the_reference_has_one_or_is_an_error(kind, class_name):
-    """A key is perturbed: outputs and parameters change exactly where PyTorch's do, or the key is refused."""
+def test_each_config_key_has_that_effect_in_every_class(kind, class_name):
+    check_effects(kind, class_name, reference.load(f"{kind}/config_effects")[class_name])
+
+
+def check_effects(kind: str, class_name: str, effects: dict) -> None:
+    """Perturbs keys: outputs and parameters must change exactly where PyTorch's do, or the key be refused."""
     small = {"config": {"model_type": kind, **cases.EFFECTS[kind][class_name]}}
     ids = np.random.RandomState(1).randint(3, 40, (2, 9)).astype("int32")
     ids[:, -1] = 0  # padding to those who look for it
     if issubclass(getattr(tfheads, class_name), models.WithChoices):
         ids = np.stack([ids, ids[::-1]], 1)
     before = _traits(class_name, config_of(small), ids)
-    effects = reference.load(f"{kind}/config_effects")[class_name]
     refused = {"output_attentions", "return_dict", *REFUSED.get(class_name, ())}
     ours_by_design = {"dtype", *OURS.get(class_name, ())}  # Keras' policy decides, "auto" follows the checkpoint
     effects = {
