@@ -195,4 +195,5 @@ if __name__ == "__main__":
     if given.run:
         one_run(given.run[0], int(given.run[1]), given.rows, given.steps)
     else:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         report(given.rows, given.steps)
