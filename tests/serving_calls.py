@@ -1,6 +1,7 @@
 """Exports of small models, and calls of their signatures in a process without tfheads."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from tfheads.preprocessing import GraphTokenizer, graph_tokenizer
 
 GRAPHS = {}
 CLIENT = Path(__file__).with_name("serving_client.py")
+INTERPRETER = os.environ.get("TFHEADS_SERVING_PYTHON", sys.executable)
+"""The Python of the client: another one has another TensorFlow."""
 
 
 def exported(model, tokenizer, directory: Path, **options) -> str:
@@ -30,7 +33,7 @@ def in_graph(tokenizer) -> GraphTokenizer:
 def call(calls: list, folder: Path) -> list:
     """Answers of signatures in a process that imports tensorflow and tensorflow_text alone."""
     (folder / "calls.json").write_text(json.dumps(calls))
-    command = [sys.executable, str(CLIENT), str(folder / "calls.json")]
+    command = [INTERPRETER, str(CLIENT), str(folder / "calls.json")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads(done.stdout.splitlines()[-1])

@@ -23,12 +23,23 @@ CASES = reference.names()
 GENERATIVE = [name for name in CASES if "generation" in reference.load(name)]
 BACKBONES = [cls for model_type in registry.FAMILIES for cls in registry.backbones_of(model_type)]
 TRANSLATING = [name for name in CASES if "translation" in reference.load(name)]
-FIRST = {
-    next(n for n in names if n.startswith(f"{kind}/"))
-    for names in (GENERATIVE, TRANSLATING)
-    for kind in {n.split("/")[0] for n in names}
-}
-"""The first case of each family that writes."""
+
+
+def slow_but_first(names: list[str], key) -> list:
+    """Cases of which the first with each key is quick; the others wait for `make test-slow`."""
+    seen = set()
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if key(name) in seen or seen.add(key(name)) else name
+        for name in names
+    ]
+
+
+def family_of(name: str) -> str:
+    return name.split("/")[0]
+
+
+def class_of(name: str) -> str:
+    return reference.load(name)["class"]
 
 
 class Stored:
@@ -113,7 +124,7 @@ def test_logits_and_loss_equal_the_reference_eagerly(name):
         assert worst_difference(model_of(name)(**arrays(record["inputs"])), record) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but_first(CASES, class_of))
 def test_logits_and_loss_equal_the_reference_under_xla(name):
     model, records = model_of(name), reference.load(name)["forward"]
     record = records.get("right_padded") or next(iter(records.values()))
@@ -178,7 +189,7 @@ def test_every_trainable_variable_gets_the_reference_gradient(name):
     assert set(expected) - seen <= echoes_of(model)
 
 
-@pytest.mark.parametrize("name", GENERATIVE)
+@pytest.mark.parametrize("name", slow_but_first(GENERATIVE, family_of))
 def test_tokens_equal_the_reference_in_padded_batches_and_alone(name):
     record, model = reference.load(name), model_of(name)
     prompts = record["prompts"]
@@ -186,7 +197,7 @@ def test_tokens_equal_the_reference_in_padded_batches_and_alone(name):
     ids = np.array([[0] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = np.array([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     for run in record["generation"]:
-        compiled = name in FIRST and "num_beams" not in run["settings"]  # other loops under XLA: test_generation_parity
+        compiled = "num_beams" not in run["settings"]  # other loops under XLA: test_generation_parity
         made = model.generate(ids, attention_mask=mask, **run["settings"], jit_compile=compiled)
         assert made[:, :width].tolist() == ids.tolist()
         assert made[:, width:].tolist() == run["batch"]
@@ -195,7 +206,7 @@ def test_tokens_equal_the_reference_in_padded_batches_and_alone(name):
             assert made[0, len(prompt) :].tolist() == alone
 
 
-@pytest.mark.parametrize("name", TRANSLATING)
+@pytest.mark.parametrize("name", slow_but_first(TRANSLATING, family_of))
 def test_targets_of_padded_sources_equal_the_reference_and_those_of_sources_alone(name):
     record, model = reference.load(name), model_of(name)
     prompts = record["prompts"]
@@ -203,7 +214,7 @@ def test_targets_of_padded_sources_equal_the_reference_and_those_of_sources_alon
     ids = np.array([prompt + [0] * (width - len(prompt)) for prompt in prompts])
     mask = np.array([[1] * len(prompt) + [0] * (width - len(prompt)) for prompt in prompts])
     for run in record["translation"]:
-        compiled = name in FIRST and "num_beams" not in run["settings"]
+        compiled = "num_beams" not in run["settings"]
         made = model.generate(ids, attention_mask=mask, **run["settings"], jit_compile=compiled)
         assert made.tolist() == run["batch"]
         assert model.generate([prompts[1]], **run["settings"], jit_compile=False).tolist() == [run["alone"][1]]
