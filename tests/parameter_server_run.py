@@ -24,14 +24,14 @@ def train(spec: tf.train.ClusterSpec, directory: Path) -> None:
     with tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=in_parts).scope():
         original = tfheads.GPT2LMHeadModel(tiny_models.gpt2_config(), seed=0)
         model = as_tf_keras(original)
-        model.compile(optimizer=tf_keras.optimizers.Adam(3e-2))
+        model.compile(optimizer=tf_keras.optimizers.Adam(1e-2))
 
     def data(context):
         ids = tiny_models.token_ids(16, 9)
         return tf.data.Dataset.from_tensor_slices({"input_ids": ids, "labels": ids}).repeat().batch(4)
 
     creator = tf_keras.utils.experimental.DatasetCreator(data)
-    history = model.fit(creator, epochs=4, steps_per_epoch=20, verbose=0).history
+    history = model.fit(creator, epochs=6, steps_per_epoch=20, verbose=0).history
     ids = tiny_models.token_ids(4, 9)
     original.save_pretrained(directory / "model")
     result = {
