@@ -6,6 +6,15 @@ from pathlib import Path
 import pytest
 import wandb
 
+LONGEST = ["documentation", "distribution", "heads", "generation_parity", "restarts", "recipes", "recipes_translation"]
+LONGEST += ["precision", "pipelines_text_to_text", "serving_writing", "serving", "serving_classes", "serving_c_client"]
+"""Files that take a minute or more: they come first, so that two processes end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = [f"test_{name}" for name in LONGEST]
+    items.sort(key=lambda item: names.index(item.path.stem) if item.path.stem in names else len(names))
+
 
 @pytest.fixture
 def offline_tracking(tmp_path, monkeypatch) -> Iterator[Path]:

@@ -16,6 +16,9 @@ OWN = {"make_embeddings", "make_stack", "make_encoder", "make_decoder", "heads",
 FAMILIES = [name for name, family in registry.FAMILIES.items() if OWN & vars(family).keys()]
 """All but those that are another one under another name."""
 
+QUICK = ("gpt2", "bert", "t5", "llama")
+"""Families of all kinds of norms, positions and scores; the others wait for `make test-slow`."""
+
 LANGUAGE_MODELS = ("causal-lm", "masked-lm", "seq2seq-lm")
 STEPS = 10
 UNIT = {"bfloat16": 2.0**-9, "float16": 2.0**-12}
@@ -45,7 +48,9 @@ def logits(model, inputs) -> np.ndarray:
     return tf.cast(model(inputs)["logits"], "float32").numpy()
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize(
+    "model_type", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
 def test_a_family_in_low_precision(model_type):
     record = record_of(model_type)
     inputs = {name: np.asarray(value, "int32") for name, value in record["forward"]["right_padded"]["inputs"].items()}

@@ -86,6 +86,7 @@ def test_texts_from_files_to_summaries(data, tmp_path, caplog):
     assert logs["val_rougeLsum"] == pytest.approx(results["eval_rougeLsum"])
 
 
+@pytest.mark.slow
 def test_a_tracked_run_that_is_pushed(data, tmp_path, monkeypatch, offline_tracking):
     """Weights & Biases offline, and a Hub on a local port; ROUGE in the card, a written sample for the tracker."""
     tracked = []

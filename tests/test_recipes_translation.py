@@ -131,6 +131,7 @@ class Interrupted(Exception):
     """Stands for a process that dies."""
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(data, tmp_path, monkeypatch):
     class Dying(RunLog):
         def on_train_batch_end(self, batch, logs=None):
