@@ -7,7 +7,7 @@ import pytest
 import wandb
 
 LONGEST = ["documentation", "distribution", "heads", "generation_parity", "restarts", "recipes", "recipes_translation"]
-LONGEST += ["precision", "pipelines_text_to_text", "serving_writing", "serving", "serving_classes", "serving_c_client"]
+LONGEST += ["precision", "pipelines_text_to_text", "serving_writing", "serving", "serving_classes"]
 """Files that take a minute or more: they come first, so that two processes end at about the same time."""
 
 

@@ -85,7 +85,7 @@ def tensors_of(record: dict) -> dict[str, np.ndarray]:
     }
 
 
-@functools.cache
+@functools.lru_cache(8)  # the tests of a case follow each other
 def model_of(name: str):
     record = reference.load(name)
     with pytest.warns(UserWarning) if name == "bert/lm_not_decoder" else contextlib.nullcontext():
@@ -118,24 +118,11 @@ def test_every_family_has_fixtures_for_every_class():
     assert recorded == {name for name in named if hasattr(transformers, name)}
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_logits_and_loss_equal_the_reference_eagerly(name):
-    for record in reference.load(name)["forward"].values():
-        assert worst_difference(model_of(name)(**arrays(record["inputs"])), record) < TOLERANCE
-
-
-@pytest.mark.parametrize("name", slow_but_first(CASES, class_of))
-def test_logits_and_loss_equal_the_reference_under_xla(name):
-    model, records = model_of(name), reference.load(name)["forward"]
-    record = records.get("right_padded") or next(iter(records.values()))
-    compiled = tf.function(lambda inputs: model(inputs), jit_compile=True, autograph=False)
-    assert worst_difference(compiled(arrays(record["inputs"])), record) < TOLERANCE
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_hidden_states_equal_the_reference(name):
+@pytest.mark.parametrize("name", CASES, scope="module")
+def test_outputs_and_hidden_states_equal_the_reference_eagerly(name):
     for record in reference.load(name)["forward"].values():
         output = model_of(name)(**arrays(record["inputs"]), output_hidden_states=True)
+        assert worst_difference(output, record) < TOLERANCE
         real = np.asarray(record["inputs"].get("attention_mask", np.ones_like(record["inputs"]["input_ids"]))) == 1
         real = real.reshape(-1, real.shape[-1])  # choices are rows to the backbone
         states = {name: [state.numpy() for state in value] for name, value in output.items() if "states" in name}
@@ -143,7 +130,15 @@ def test_hidden_states_equal_the_reference(name):
         np.testing.assert_allclose(means, record["hidden_state_means"], atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but_first(CASES, class_of), scope="module")
+def test_logits_and_loss_equal_the_reference_under_xla(name):
+    model, records = model_of(name), reference.load(name)["forward"]
+    record = records.get("right_padded") or next(iter(records.values()))
+    compiled = tf.function(lambda inputs: model(inputs), jit_compile=True, autograph=False)
+    assert worst_difference(compiled(arrays(record["inputs"])), record) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", CASES, scope="module")
 def test_import_then_export_is_bit_equal_under_the_reference_names(name):
     record = reference.load(name)
     stored = tensors_of(record)
@@ -158,7 +153,7 @@ def test_import_then_export_is_bit_equal_under_the_reference_names(name):
             np.testing.assert_array_equal(value, stored[owners[tensor]])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES, scope="module")
 def test_every_trainable_variable_gets_the_reference_gradient(name):
     record, model = reference.load(name), model_of(name)
     if "gradients" not in record:
