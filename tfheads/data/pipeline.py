@@ -332,7 +332,7 @@ class StreamedBlocks:
                 return found
             order = _epoch_seed(seed, number, ROW_ORDER, 0)
             order = tf.random.stateless_uniform([], order, 0, np.iinfo(np.int64).max, tf.int64)
-            # The seed of this function's graph alone: a script's own, which `shuffle` would mix in, leaves the order be.
+            # The seed of this graph alone: a script's own, which `shuffle` would mix in, leaves the order as it is.
             tf.random.set_seed(1)
             return found.shuffle(shuffle_buffer, seed=order, reshuffle_each_iteration=False)
 
