@@ -23,7 +23,7 @@ from tfheads.distribute.rendezvous import meet
 
 ALL = [*FEATURES]
 QUICK = ["plain", "classified", "arrays", "recipe"]
-ON_REPLICAS = ["averaged", "accumulated", "several_steps"]
+ON_REPLICAS = ["accumulated"]
 MOST = {"scaled": 1e-4}  # float16
 
 

@@ -99,6 +99,7 @@ DROPOUTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("class_name", "entries", "key"), DROPOUTS)
 def test_each_dropout_changes_training_alone(class_name, entries, key):
     model_class = getattr(tfheads, class_name)

@@ -42,7 +42,13 @@ def trained(name: str, checkpointing: bool, jit_compile: bool) -> tuple[list[flo
 
 
 @pytest.mark.parametrize(
-    ("name", "jit_compile"), [("decoder", True), ("decoder", False), ("encoder-decoder", False), ("rotary", False)]
+    ("name", "jit_compile"),
+    [
+        ("decoder", True),
+        ("encoder-decoder", False),
+        pytest.param("decoder", False, marks=pytest.mark.slow),
+        pytest.param("rotary", False, marks=pytest.mark.slow),
+    ],
 )
 def test_the_result_is_the_same(name, jit_compile):
     losses, weights = trained(name, False, jit_compile)

@@ -138,6 +138,7 @@ def test_bfloat16_variables_move():
     np.testing.assert_allclose(result, adamw(matrix, gradients[0], 0.1, 0.0), atol=0.03)
 
 
+@pytest.mark.slow
 def test_moments_in_half_the_memory_learn_as_well(tmp_path):
     """With plain rounding the velocity, which changes by a thousandth at a step, would stand still."""
 

@@ -110,6 +110,7 @@ def test_own_pairs_with_numbers_are_a_regression(data, tmp_path):
     assert config.num_labels == 1 and config.problem_type == "regression"
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_keeps_the_best(data, tmp_path):
     changes = {"max_steps": 8, "eval_steps": 2, "save_strategy": "steps", "save_steps": 4}
     whole = run_text_classification(arguments(data, tmp_path / "whole", **changes))

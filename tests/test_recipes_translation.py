@@ -89,6 +89,7 @@ def test_sentences_from_files_to_translations(data, tmp_path):
     assert config.decoder_start_token_id == end == translate.model.generation_config.forced_eos_token_id
 
 
+@pytest.mark.slow
 def test_few_lengths_and_few_traces(data, tmp_path, monkeypatch):
     random = np.random.RandomState(1)
     rows = [{"en": "dog " * random.randint(1, 60), "de": "Hund " * random.randint(1, 20)} for _ in range(120)]
