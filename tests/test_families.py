@@ -27,11 +27,10 @@ TRANSLATING = [name for name in CASES if "translation" in reference.load(name)]
 
 def slow_but_first(names: list[str], key) -> list:
     """Cases of which the first with each key is quick; the others wait for `make test-slow`."""
-    seen = set()
-    return [
-        pytest.param(name, marks=pytest.mark.slow) if key(name) in seen or seen.add(key(name)) else name
-        for name in names
-    ]
+    first = {}
+    for name in names:
+        first.setdefault(key(name), name)
+    return [name if name in first.values() else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def family_of(name: str) -> str:
