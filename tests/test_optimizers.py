@@ -31,6 +31,10 @@ FORMULAS = {
     "linear": ({}, linear),
     "cosine": ({}, cosine),
     "cosine_with_min_lr": ({"min_lr_rate": 0.1}, lambda step: cosine(step) * 0.9 + 0.1),
+    "cosine_warmup_with_min_lr": (
+        {"min_lr": 3e-5, "num_cycles": 1.5},
+        lambda step: 0.9 * 0.5 * (1 + math.cos(3 * math.pi * min(1, progress(step + 1)))) + 0.1,
+    ),
     "cosine_with_restarts": (
         {"num_cycles": 3},
         lambda step: 0 if step >= STEPS else 0.5 * (1 + math.cos(math.pi * ((3 * progress(step)) % 1.0))),
@@ -47,6 +51,8 @@ FORMULAS = {
         lambda step: 1 if step < STEPS - 20 else 0.5 * (1 + math.cos(math.pi * (step - STEPS + 20) / 20)),
     ),
 }
+WARM_UPS = {"constant": lambda step: 1, "cosine_warmup_with_min_lr": lambda step: (step + 1) / WARM_UP}
+"""The part of the highest rate before step WARM_UP, where it is not a straight line from 0."""
 
 
 def test_every_schedule_has_a_formula():
@@ -58,10 +64,36 @@ def test_schedule_equals_transformers_at_every_step(name):
     options, formula = FORMULAS[name]
     schedule = create_schedule(name, PEAK, num_train_steps=STEPS, warmup_steps=WARM_UP, **options)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
-    for step in range(STEPS + 1):
-        expected = PEAK * (step / WARM_UP if step < WARM_UP and name != "constant" else formula(step))
-        assert float(schedule(step)) == pytest.approx(expected, rel=1e-6, abs=1e-14)
-        assert float(again(tf.constant(step, tf.int64))) == float(schedule(step))
+    rises = WARM_UPS.get(name, lambda step: step / WARM_UP)
+    expected = [PEAK * (rises(step) if step < WARM_UP else formula(step)) for step in range(STEPS + 1)]
+    steps = tf.range(STEPS + 1, dtype=tf.int64)  # all at once: one by one takes a second
+    np.testing.assert_allclose(schedule(steps), expected, rtol=1e-6, atol=1e-14)
+    np.testing.assert_array_equal(again(steps), schedule(steps))
+    assert float(schedule(40)) == float(schedule(steps)[40])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "step", "expected"),
+    [
+        ("cosine", {"num_cycles": 1.0}, 41.5, 0.0),
+        ("cosine_with_min_lr", {"min_lr": 3e-5}, 73, 0.1),
+        ("cosine_warmup_with_min_lr", {"min_lr_rate": 0.1, "warmup_lr_rate": 0.28}, 5, 0.28 + 0.72 * 5 / 9),
+        ("inverse_sqrt", {}, 40, 0.5),  # the warm-up of 10 steps is the time scale
+        ("warmup_stable_decay", {"num_decay_steps": 20, "min_lr_ratio": 0.2}, 5, 0.6),
+        ("warmup_stable_decay", {"num_decay_steps": 20, "warmup_type": "cosine"}, 5, 0.5),
+        ("warmup_stable_decay", {"num_decay_steps": 20, "warmup_type": "1-sqrt"}, 6.4, 0.4),
+        ("warmup_stable_decay", {"num_decay_steps": 20, "decay_type": "linear", "min_lr_ratio": 0.2}, 58, 0.8),
+        ("warmup_stable_decay", {"num_decay_steps": 20, "decay_type": "1-sqrt"}, 58, 0.5),
+        ("warmup_stable_decay", {"num_decay_steps": 20, "num_cycles": 1.0}, 63, 0.0),
+        ("warmup_stable_decay", {"num_decay_steps": 20, "num_stable_steps": 10, "min_lr_ratio": 0.2}, 40, 0.2),
+        ("warmup_stable_decay", {"num_decay_steps": 20, "num_stable_steps": 10}, 30, 0.5),
+    ],
+)
+def test_options_of_schedules(name, options, step, expected):
+    schedule = create_schedule(name, PEAK, num_train_steps=STEPS, warmup_steps=WARM_UP, **options)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert float(schedule(step)) == pytest.approx(PEAK * expected, rel=1e-6, abs=1e-14)
+    assert float(again(step)) == float(schedule(step))
 
 
 def test_the_first_update_has_a_rate_of_zero_with_warm_up_only():
@@ -91,6 +123,28 @@ def test_warm_up_may_be_a_ratio():
         ({"num_train_steps": 9, "warmup_ratio": 2}, "warmup_ratio must be between 0 and 1, got 2"),
         ({"lr_scheduler_type": "constant_with_warmup", "warmup_ratio": 0.1}, "num_train_steps must be given"),
         ({"num_train_steps": 9, "lr_scheduler_kwargs": {"power": 2}}, "does not have these options: power"),
+        ({"num_train_steps": 9, "lr_scheduler_kwargs": {"power": 2}}, "power; it has none"),
+        (
+            {"num_train_steps": 9, "lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"powr": 2}},
+            "powr; it has lr_end, power",
+        ),
+        (
+            {"num_train_steps": 9, "lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"num_cycles": "two"}},
+            "num_cycles in lr_scheduler_kwargs must be a number, got 'two'",
+        ),
+        (
+            {"num_train_steps": 9, "lr_scheduler_type": "cosine_with_min_lr"},
+            "cosine_with_min_lr must have either min_lr or min_lr_rate, got {}",
+        ),
+        ({"num_train_steps": 9, "lr_scheduler_type": "warmup_stable_decay"}, "num_decay_steps must be given"),
+        (
+            {
+                "num_train_steps": 9,
+                "lr_scheduler_type": "warmup_stable_decay",
+                "lr_scheduler_kwargs": {"num_decay_steps": 3, "decay_type": "sqrt"},
+            },
+            "decay_type must be one of linear, cosine, 1-sqrt, got 'sqrt'",
+        ),
         ({"num_train_steps": 9, "weight_decay": -1}, "weight_decay must be 0 or more, got -1"),
         ({"num_train_steps": 9, "learning_rate": -1.0}, "learning_rate must be 0 or more, got -1.0"),
     ],
@@ -204,7 +258,7 @@ def test_keras_file_keeps_schedule_exclusion_and_moments(tmp_path):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
     optimizer = create_optimizer(0.1, num_train_steps=20, warmup_steps=2, weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_list=[model.layers[1].kernel])
-    model.compile(optimizer=optimizer, loss="mse")
+    model.compile(optimizer=optimizer, loss="mse", jit_compile=False)
     x, y = values(8, 4), values(8, 2, seed=1)
     model.fit(x, y, batch_size=4, epochs=2, verbose=0, shuffle=False)
     model.save(tmp_path / "model.keras")

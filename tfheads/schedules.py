@@ -1,12 +1,14 @@
 """Learning rates over the steps of a run: warm-up from zero, then one of transformers' decays.
 
 At step s (counted from 0, so that step 0 is the first update) each schedule gives what PyTorch's `get_scheduler` gives
-the update with the same number. With a warm-up the rate of the first update is 0: that update fills the moments of the
-optimizer and moves no weight.
+the update with the same number. With a warm-up the rate of the first update is 0 (but for
+`cosine_warmup_with_min_lr`): that update fills the moments of the optimizer and moves no weight.
 """
 
 import difflib
+import inspect
 import math
+from collections.abc import Mapping
 
 import keras
 import tensorflow as tf
@@ -40,9 +42,12 @@ class WarmUpSchedule(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         """The learning rate of update `step`, a float32 scalar."""
         step = tf.cast(step, tf.float64)  # float32 would lose digits near the end of a cosine
-        warm_up = step / max(1, self.warmup_steps)
-        factor = tf.where(step < self.warmup_steps, warm_up, self.factor(step))
+        factor = tf.where(step < self.warmup_steps, self.warm_up(step), self.factor(step))
         return tf.cast(self.learning_rate * factor, tf.float32)
+
+    def warm_up(self, step):
+        """The part of `learning_rate` before step `warmup_steps`, a float64 scalar; called for any step."""
+        return step / max(1, self.warmup_steps)
 
     def factor(self, step):
         """The part of `learning_rate` that is left at `step`, a float64 scalar; called for any step."""
@@ -106,6 +111,32 @@ class Cosine(WarmUpSchedule):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "num_cycles": self.num_cycles, "min_lr": self.min_lr}
+
+
+@_registered
+class CosineFromFirstStep(Cosine):
+    """A cosine down to a lowest rate that is one update ahead: the first has a rate, and the last the lowest.
+
+    Args:
+        warmup_lr_rate: the part of the highest rate that the warm-up begins with; None for that of one step of it.
+    """
+
+    def __init__(
+        self, learning_rate, warmup_steps=0, num_train_steps=None, num_cycles=0.5, min_lr=0.0, warmup_lr_rate=None
+    ):
+        super().__init__(learning_rate, warmup_steps, num_train_steps, num_cycles, min_lr)
+        self.warmup_lr_rate = warmup_lr_rate
+
+    def warm_up(self, step):
+        if self.warmup_lr_rate is None:
+            return (step + 1.0) / max(1, self.warmup_steps)
+        return self.warmup_lr_rate + (1.0 - self.warmup_lr_rate) * step / max(1, self.warmup_steps - 1)
+
+    def progress(self, step):
+        return super().progress(step + 1.0)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "warmup_lr_rate": self.warmup_lr_rate}
 
 
 @_registered
@@ -177,43 +208,86 @@ class InverseSquareRoot(WarmUpSchedule):
 
 @_registered
 class WarmUpStableDecay(WarmUpSchedule):
-    """Constant after the warm-up, then half a cosine down to 0 over the last steps.
+    """Constant after the warm-up, then down to a lowest rate.
 
     Args:
-        num_decay_steps: how many of the last steps decay.
+        num_decay_steps: how many steps decay.
+        num_stable_steps: how many are constant; None for those between the warm-up and the last `num_decay_steps`.
+        warmup_type, decay_type: "linear", "cosine" or "1-sqrt".
+        min_lr_ratio: the lowest rate, also that of the first update, as a part of the highest.
+        num_cycles: the number of waves of a decay by cosine.
     """
 
-    def __init__(self, learning_rate, warmup_steps=0, num_train_steps=None, num_decay_steps=None):
+    TYPES = ("linear", "cosine", "1-sqrt")
+
+    def __init__(
+        self,
+        learning_rate,
+        warmup_steps=0,
+        num_train_steps=None,
+        num_decay_steps=None,
+        num_stable_steps=None,
+        warmup_type="linear",
+        decay_type="cosine",
+        min_lr_ratio=0.0,
+        num_cycles=0.5,
+    ):
         super().__init__(learning_rate, warmup_steps, num_train_steps)
-        if num_decay_steps is None or not 0 <= num_decay_steps <= num_train_steps - warmup_steps:
+        rest = num_train_steps - warmup_steps
+        if num_decay_steps is None or num_decay_steps < 0:
+            raise ValueError(f"num_decay_steps must be given, at least 0, got {num_decay_steps}")
+        if num_decay_steps > rest:
             raise ValueError(
-                f"num_decay_steps must be between 0 and the {num_train_steps - warmup_steps} steps after the warm-up, "
-                f"got {num_decay_steps}"
+                f"num_decay_steps must be between 0 and the {rest} steps after the warm-up, got {num_decay_steps}"
             )
-        self.num_decay_steps = num_decay_steps
+        for name, value in (("warmup_type", warmup_type), ("decay_type", decay_type)):
+            if value not in self.TYPES:
+                raise ValueError(f"{name} must be one of {', '.join(self.TYPES)}, got {value!r}")
+        if not 0 <= min_lr_ratio <= 1:
+            raise ValueError(f"min_lr_ratio must be between 0 and 1, got {min_lr_ratio}")
+        self.num_decay_steps, self.num_stable_steps = num_decay_steps, num_stable_steps
+        self.warmup_type, self.decay_type = warmup_type, decay_type
+        self.min_lr_ratio, self.num_cycles = min_lr_ratio, num_cycles
+
+    def warm_up(self, step):
+        progress = tf.minimum(super().warm_up(step), 1.0)
+        wave = 0.5 * (1.0 - tf.cos(math.pi * progress))
+        risen = {"linear": progress, "cosine": wave, "1-sqrt": 1.0 - (1.0 - progress) ** 0.5}
+        return self._above_lowest(risen[self.warmup_type])
 
     def factor(self, step):
-        start = self.num_train_steps - self.num_decay_steps
+        stable = self.num_stable_steps
+        start = self.num_train_steps - self.num_decay_steps if stable is None else self.warmup_steps + stable
         progress = tf.clip_by_value((step - start) / max(1, self.num_decay_steps), 0.0, 1.0)
-        wave = 0.5 * (1.0 + tf.cos(math.pi * progress))
-        return tf.where(step >= self.num_train_steps, tf.zeros_like(wave), wave)
+        wave = 0.5 * (1.0 + tf.cos(math.pi * self.num_cycles * 2.0 * progress))
+        left = {"linear": 1.0 - progress, "cosine": wave, "1-sqrt": 1.0 - progress**0.5}[self.decay_type]
+        left = tf.where(step >= start + self.num_decay_steps, tf.zeros_like(left), left)
+        return self._above_lowest(left)
+
+    def _above_lowest(self, factor):
+        return factor * (1.0 - self.min_lr_ratio) + self.min_lr_ratio
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "num_decay_steps": self.num_decay_steps}
+        names = ("num_decay_steps", "num_stable_steps", "warmup_type", "decay_type", "min_lr_ratio", "num_cycles")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 SCHEDULES = {
     "linear": Linear,
     "cosine": Cosine,
-    "cosine_with_min_lr": Cosine,
-    "cosine_with_restarts": CosineWithRestarts,
-    "polynomial": Polynomial,
     "constant": Constant,
     "constant_with_warmup": Constant,
+    "cosine_with_min_lr": Cosine,
+    "cosine_warmup_with_min_lr": CosineFromFirstStep,
+    "cosine_with_restarts": CosineWithRestarts,
+    "polynomial": Polynomial,
     "inverse_sqrt": InverseSquareRoot,
     "warmup_stable_decay": WarmUpStableDecay,
 }
 """transformers' names of `lr_scheduler_type`."""
+
+WITH_MIN_LR = ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
+TEXTS = ("warmup_type", "decay_type")  # the options that are not numbers
 
 
 def create_schedule(
@@ -231,8 +305,8 @@ def create_schedule(
         learning_rate: the highest rate.
         num_train_steps: the number of updates in the run.
         warmup_steps: how many updates have a lower rate first.
-        options: transformers' `lr_scheduler_kwargs`: `num_cycles`, `min_lr`, `min_lr_rate`, `lr_end`, `power`,
-            `timescale`, `num_decay_steps`, where the schedule has them.
+        options: transformers' `lr_scheduler_kwargs`: those of the schedule's class, and `min_lr_rate`, the lowest rate
+            as a part of the highest, in place of `min_lr`.
 
     Raises:
         ValueError: an unknown name, an option that the schedule does not have, or a number that cannot be.
@@ -242,11 +316,23 @@ def create_schedule(
         near = difflib.get_close_matches(name, SCHEDULES, n=1, cutoff=0.0)[0]
         known = ", ".join(SCHEDULES)
         raise ValueError(f"lr_scheduler_type {name!r} is not known, the nearest is {near!r}; known are {known}")
-    if "min_lr_rate" in options and name == "cosine_with_min_lr":
+    _check_options(name, options)
+    if "min_lr_rate" in options:
         options["min_lr"] = options.pop("min_lr_rate") * learning_rate
     if name == "constant":
         warmup_steps = 0
-    try:
-        return SCHEDULES[name](learning_rate, warmup_steps, num_train_steps, **options)
-    except TypeError as error:
-        raise ValueError(f"lr_scheduler_type {name!r} does not have these options: {', '.join(options)}") from error
+    return SCHEDULES[name](learning_rate, warmup_steps, num_train_steps, **options)
+
+
+def _check_options(name: str, options: Mapping) -> None:
+    own, of_all = (inspect.signature(cls).parameters for cls in (SCHEDULES[name], WarmUpSchedule))
+    accepted = [option for option in own if option not in of_all] + ["min_lr_rate"] * (name in WITH_MIN_LR)
+    unknown = [option for option in options if option not in accepted]
+    if unknown:
+        has = f"it has {', '.join(accepted)}" if accepted else "it has none"
+        raise ValueError(f"lr_scheduler_type {name!r} does not have these options: {', '.join(unknown)}; {has}")
+    for option, value in options.items():
+        if option not in TEXTS and not isinstance(value, int | float | None):
+            raise ValueError(f"{option} in lr_scheduler_kwargs must be a number, got {value!r}")
+    if name in WITH_MIN_LR and ("min_lr" in options) == ("min_lr_rate" in options):
+        raise ValueError(f"lr_scheduler_kwargs of {name} must have either min_lr or min_lr_rate, got {dict(options)}")

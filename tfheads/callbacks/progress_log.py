@@ -13,6 +13,11 @@ from tfheads.callbacks.chief import is_chief
 logger = logging.getLogger("tfheads")
 
 
+def is_due(before: int, step: int, every: int, also: Sequence[int] = ()) -> bool:
+    """Whether one of the updates after `before`, up to `step`, is one of every so many or one of those named."""
+    return step // every > before // every or any(before < one <= step for one in also)
+
+
 class ProgressLog(keras.callbacks.Callback):
     """Base of the tracking callbacks. A subclass says where numbers and texts go.
 
@@ -22,6 +27,7 @@ class ProgressLog(keras.callbacks.Callback):
 
     Args:
         logging_steps: updates between two entries; with `steps_per_execution` there is at most one for an execution.
+        logging_also: further updates after which there is an entry, such as the first.
         samples_per_step, tokens_per_step: rows and tokens of a batch over all replicas, for the throughput. Without
             the second, causal models count the labels.
         tokenizer, sample_prompts: texts that the model goes on with, or whose masks it fills, after each epoch.
@@ -37,6 +43,7 @@ class ProgressLog(keras.callbacks.Callback):
         self,
         *,
         logging_steps: int = 1,
+        logging_also: Sequence[int] = (),
         samples_per_step: int | None = None,
         tokens_per_step: int | None = None,
         tokenizer=None,
@@ -49,6 +56,7 @@ class ProgressLog(keras.callbacks.Callback):
         if sample_prompts and tokenizer is None:
             raise ValueError("tokenizer must be given with sample_prompts, got None")
         self.logging_steps = logging_steps
+        self.logging_also = tuple(logging_also)
         self.samples_per_step = samples_per_step
         self.tokens_per_step = tokens_per_step
         self.tokenizer = tokenizer
@@ -101,7 +109,7 @@ class ProgressLog(keras.callbacks.Callback):
         else:
             self._seconds += time.perf_counter() - self._began
             self._timed_steps += self._step - before
-        if self._step // self.logging_steps > self._logged_at // self.logging_steps:
+        if is_due(self._logged_at, self._step, self.logging_steps, self.logging_also):
             self.log_scalars(self._training_scalars(logs or {}), self._step)
             self._logged_at = self._step
 

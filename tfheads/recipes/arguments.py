@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import sys
 from typing import Literal
 
 import tensorflow as tf
@@ -10,6 +11,7 @@ from tfheads.distribute.strategies import STRATEGIES
 from tfheads.metrics.classification import MEASURES
 from tfheads.metrics.glue import TASKS
 from tfheads.recipes.command_line import argument
+from tfheads.schedules import SCHEDULES, create_schedule
 
 
 def _replicas() -> int:
@@ -137,9 +139,8 @@ class TrainingArguments:
     num_train_epochs: float = argument(3.0, "passes over the training data", above=0)
     max_steps: int = argument(-1, "updates in all, instead of num_train_epochs; -1 for no limit", at_least=-1)
     learning_rate: float = argument(5e-5, "highest learning rate", at_least=0)
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = argument(
-        "linear", "course of the learning rate after the warm-up"
-    )
+    lr_scheduler_type: Literal[tuple(SCHEDULES)] = argument("linear", "course of the learning rate after the warm-up")
+    lr_scheduler_kwargs: dict[str, object] = argument({}, "options of that course, such as num_cycles=3")
     warmup_ratio: float = argument(0.0, "part of the steps in which the learning rate rises", at_least=0, at_most=1)
     warmup_steps: int = argument(0, "steps in which it rises, instead of warmup_ratio", at_least=0)
     weight_decay: float = argument(0.0, "AdamW's decay, on matrices only", at_least=0)
@@ -149,10 +150,15 @@ class TrainingArguments:
     max_grad_norm: float = argument(1.0, "gradients are clipped to this norm; 0 for no clipping", at_least=0)
     bf16: bool = argument(False, "compute in bfloat16, keep float32 weights (mixed_bfloat16)")
     fp16: bool = argument(False, "compute in float16 with a scaled loss, keep float32 weights (mixed_float16)")
+    gradient_checkpointing: bool = argument(
+        False, "compute inner values again for the gradient, which takes less memory", also=["activation_checkpointing"]
+    )
     jit_compile: bool = argument(True, "compile forward and backward with XLA", also=["xla"])
     steps_per_execution: int = argument(1, "steps that run before Python sees the results", at_least=1)
 
+    logging_strategy: Literal["no", "steps", "epoch"] = argument("steps", "when the log gets an entry of the loss")
     logging_steps: int = argument(500, "steps between two entries of the log", at_least=1)
+    logging_first_step: bool = argument(False, "whether the first step has an entry in any case")
     eval_strategy: Literal["no", "steps", "epoch"] = argument(
         "no", "when to evaluate while training", also=["evaluation_strategy"]
     )
@@ -190,6 +196,9 @@ class TrainingArguments:
             raise ValueError("max_steps must be at least 1, or -1 for no limit, got 0")
         if self.warmup_ratio and self.warmup_steps:
             raise ValueError("give warmup_ratio or warmup_steps, not both")
+        steps = self.max_steps if self.max_steps > 0 else sys.maxsize
+        # Only to say at once which of the options cannot be.
+        create_schedule(self.lr_scheduler_type, self.learning_rate, num_train_steps=steps, **self.lr_scheduler_kwargs)
         if self.load_best_model_at_end and self.eval_strategy == "no":
             raise ValueError("load_best_model_at_end needs evaluations to choose from: set eval_strategy")
         if self.metric_for_best_model and not self.load_best_model_at_end:

@@ -6,6 +6,8 @@ unknown flag or key is an error that names the nearest known one, and every valu
 
 import dataclasses
 import difflib
+import json
+import re
 import sys
 import textwrap
 import types
@@ -198,7 +200,8 @@ def _converted(value: Any, kind: Any) -> Any:
     if typing.get_origin(kind) is list:
         return [_converted(item, typing.get_args(kind)[0]) for item in (value if isinstance(value, list) else [value])]
     if kind is dict or typing.get_origin(kind) is dict:
-        return dict(value) if isinstance(value, Mapping) else _pairs(value)
+        pairs = value if isinstance(value, Mapping) else _pairs(value)
+        return {name: _number(item) for name, item in pairs.items()}
     if kind is bool:
         return value if isinstance(value, bool) else _switch(value)
     if isinstance(value, bool | list | Mapping) or value is None:
@@ -226,11 +229,19 @@ def _switch(value: Any) -> bool:
 
 
 def _pairs(text: Any) -> dict[str, Any]:
-    """`"a=1,b=x"` as a dictionary, values as YAML reads them."""
+    """`"a=1,b=x"`, or JSON as Hugging Face's scripts take it, as a dictionary; values as YAML reads them."""
     if not isinstance(text, str):
         raise TypeError
+    if text.lstrip().startswith("{"):
+        return dict(json.loads(text))
     pairs = dict(item.split("=", 1) for item in text.split(",") if item.strip())
     return {name.strip(): yaml.safe_load(value) for name, value in pairs.items()}
+
+
+def _number(value: Any) -> Any:
+    """The number that a text like 1e-7 is, which YAML takes for text as it has no point; other values as they are."""
+    is_number = isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?e[-+]?\d+", value, re.IGNORECASE)
+    return float(value) if is_number else value
 
 
 def check_limits(name: str, value: Any, limits: Mapping[str, float]) -> None:
@@ -249,7 +260,13 @@ def check_limits(name: str, value: Any, limits: Mapping[str, float]) -> None:
 
 def described(hint: Any) -> str:
     """A type in words, for messages and `--help`."""
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "name=value,..."}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+        dict: "name=value,... or JSON",
+    }
     parts = []
     for option in _options(hint):
         origin = typing.get_origin(option)

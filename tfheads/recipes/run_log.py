@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from tfheads.callbacks.progress_log import is_due
 from tfheads.distribute import is_chief
 
 LOG, STATE, ALL_RESULTS = "log_history.jsonl", "trainer_state.json", "all_results.json"
@@ -24,12 +25,20 @@ class RunLog(keras.callbacks.Callback):
         directory: where the file is.
         logging_steps: updates between two entries.
         steps_per_epoch: updates of an epoch, from which `epoch` is computed.
+        logging_also: further updates after which there is an entry, such as the first.
     """
 
-    def __init__(self, directory: "str | os.PathLike", logging_steps: int, steps_per_epoch: int):
+    def __init__(
+        self,
+        directory: "str | os.PathLike",
+        logging_steps: int,
+        steps_per_epoch: int,
+        logging_also: Sequence[int] = (),
+    ):
         super().__init__()
         self.path = Path(directory, LOG)
-        self.logging_steps, self.steps_per_epoch = logging_steps, steps_per_epoch
+        self.logging_steps, self.logging_also = logging_steps, tuple(logging_also)
+        self.steps_per_epoch = steps_per_epoch
         self.entries: list[dict] = []
         self.totals = np.zeros(2)  # of the whole run: sum of losses, number of labels
         self._window = np.zeros(2)
@@ -83,7 +92,7 @@ class RunLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         step = int(self.model.optimizer.iterations.numpy())
-        if step // self.logging_steps > self._step // self.logging_steps:
+        if is_due(self._step, step, self.logging_steps, self.logging_also):
             self._collect()
             loss = self._window[0] / max(self._window[1], 1.0)
             values = {

@@ -27,7 +27,7 @@ from tfheads.data.pipeline import BatchSource, StreamedBlocks
 from tfheads.distribute import barrier, is_chief
 from tfheads.distribute.batches import of_this_worker
 from tfheads.models import TaskModel
-from tfheads.optimizers import create_optimizer
+from tfheads.optimizers import AdamW, create_optimizer
 from tfheads.recipes.arguments import TrainingArguments
 from tfheads.recipes.best_model import DIRECTORY as BEST
 from tfheads.recipes.best_model import BestModel
@@ -42,7 +42,7 @@ class TrainingRun:
 
     Attributes:
         arguments: of the run.
-        model: not compiled yet.
+        model: gets compiled, so that an option that cannot be is known before the run begins.
         tokenizer: saved beside the model.
         batches: `batches(epoch, step)` gives training data from there on, without end; None if there is none.
         updates_per_epoch: updates in one pass over the training data; for a stream, in the whole run.
@@ -66,6 +66,9 @@ class TrainingRun:
     prediction: Callable[[TaskModel], Mapping[str, float] | None] | None = None
     callbacks: list[keras.callbacks.Callback] = field(default_factory=list)
 
+    def __post_init__(self):
+        self._compile()
+
     @property
     def max_steps(self) -> int:
         """How many updates the run has."""
@@ -81,8 +84,7 @@ class TrainingRun:
         """
         arguments, results = self.arguments, {}
         self.push, self.best, self.measured = None, None, {}
-        self._compile()
-        self.log = RunLog(arguments.output_dir, arguments.logging_steps, self.updates_per_epoch)
+        self.log = RunLog(arguments.output_dir, steps_per_epoch=self.updates_per_epoch, **self._logged_updates())
         self.trackers = self._make_trackers() if arguments.do_train else []
         if arguments.do_train:
             results.update(self._train())
@@ -101,23 +103,29 @@ class TrainingRun:
 
     def _compile(self) -> None:
         arguments = self.arguments
-        optimizer = create_optimizer(
+        if arguments.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable()
+        self.model.compile(  # the optimizer is of the current strategy, which is the model's
+            optimizer=self._optimizer() if arguments.do_train else None,
+            jit_compile=arguments.jit_compile,
+            steps_per_execution=arguments.steps_per_execution,
+            gradient_accumulation_steps=arguments.gradient_accumulation_steps,
+        )
+
+    def _optimizer(self) -> AdamW:
+        arguments = self.arguments
+        return create_optimizer(
             arguments.learning_rate,
             num_train_steps=self.max_steps,
             warmup_ratio=arguments.warmup_ratio,
             warmup_steps=arguments.warmup_steps,
             lr_scheduler_type=arguments.lr_scheduler_type,
+            lr_scheduler_kwargs=arguments.lr_scheduler_kwargs,
             weight_decay=arguments.weight_decay,
             adam_beta1=arguments.adam_beta1,
             adam_beta2=arguments.adam_beta2,
             adam_epsilon=arguments.adam_epsilon,
             max_grad_norm=arguments.max_grad_norm,
-        )
-        self.model.compile(  # the optimizer is of the current strategy, which is the model's
-            optimizer=optimizer,
-            jit_compile=arguments.jit_compile,
-            steps_per_execution=arguments.steps_per_execution,
-            gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         )
 
     def _train(self) -> dict[str, float]:
@@ -194,10 +202,21 @@ class TrainingRun:
             found.append(self.push)
         return found
 
+    def _logged_updates(self) -> dict:
+        """After which updates the log and the trackers have an entry."""
+        arguments = self.arguments
+        strategies = {
+            "no": (self.max_steps + 1, ()),
+            "steps": (arguments.logging_steps, ()),
+            "epoch": (self.updates_per_epoch, (self.max_steps,)),  # the last epoch may end early
+        }
+        every, also = strategies[arguments.logging_strategy]
+        return {"logging_steps": every, "logging_also": (*also, *[1] * arguments.logging_first_step)}
+
     def _make_trackers(self) -> list[ProgressLog]:
         arguments = self.arguments
         options = {
-            "logging_steps": arguments.logging_steps,
+            **self._logged_updates(),
             "samples_per_step": self.arguments.rows_per_step,
             "tokenizer": self.tokenizer,
             "sample_prompts": arguments.sample_prompts,
