@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tfheads.checkpoints.tensor_files import open_tensors
+from tfheads.checkpoints.torch_files import TorchFiles
 
 
 class Stored:
@@ -142,6 +143,17 @@ def test_tensors_come_back(tmp_path, torch_names, protocol):
         assert np.array_equal(files.read_rows("transposed", 1, 3), matrix.T[1:3])
         assert np.array_equal(files.read_rows("matrix", 1, 3), matrix[1:3])
         assert np.array_equal(files.read_rows("slice", 1, 3), [5, 8])
+
+
+def test_rows_of_a_transposed_tensor_are_read_without_what_lies_between(tmp_path, torch_names, monkeypatch):
+    matrix = np.arange(600, dtype=np.float32).reshape(6, 100)
+    write(tmp_path / "pytorch_model.bin", collections.OrderedDict(kernel=Stored(matrix.T, storage=matrix)))
+    sizes = []
+    into = TorchFiles._read_into
+    monkeypatch.setattr(TorchFiles, "_read_into", lambda *given: sizes.append(given[-1].size) or into(*given))
+    with open_tensors(tmp_path) as files:
+        assert np.array_equal(files.read_rows("kernel", 20, 30), matrix.T[20:30])
+    assert sum(sizes) == 4 * 6 * 10
 
 
 def test_the_format_before_version_1_6(tmp_path, torch_names):

@@ -10,10 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfheads.checkpoints.initialisation import initialise
-from tfheads.checkpoints.operations import Same
 from tfheads.checkpoints.tables import Binding, Table
 
-PIECE = 2**20  # elements that are copied at a time, so that no large copy is ever made
+PIECE = 2**18  # elements that are copied at a time, so that no large copy is ever made
 
 
 class Tensors(Protocol):
@@ -136,29 +135,34 @@ def load(model, tensors: Tensors, seed: int | None = None, ignore_mismatched_siz
 
 
 def _fill(binding: Binding, tensors: Tensors) -> None:
-    if isinstance(binding.operation, Same) and len(binding.variables[0].shape) > 0:
-        name, variable = binding.names[0], binding.variables[0]
-        for start, stop in _pieces(variable.shape):
-            _write(variable, start, tensors.read_rows(name, start, stop))
-        return
-    values = binding.operation.to_variables([tensors.read(name) for name in binding.names])
-    for variable, value in zip(binding.variables, values, strict=True):
-        for start, stop in _pieces(variable.shape):
-            _write(variable, start, value[start:stop])
+    """Some rows of the tensors at a time, so that no tensor is held beside the variables that it becomes."""
+    operation, shape = binding.operation, tensors.shape(binding.names[0])
+    for start, stop in _pieces(shape, operation.rows_together(shape)):
+        values = operation.to_variables([tensors.read_rows(name, start, stop) for name in binding.names])
+        for variable, value in zip(binding.variables, values, strict=True):
+            axis = value.ndim - 1 if operation.outputs_first else 0
+            _write(variable, value, axis, start * variable.shape[axis] // shape[0])
 
 
-def _write(variable: keras.Variable, start: int, rows: np.ndarray) -> None:
-    """Writes rows into the variable's own memory, on each replica: assigning would hold the tensor twice."""
-    rows = tf.constant(np.ascontiguousarray(rows).astype(variable.dtype, copy=False))
+def _write(variable: keras.Variable, value: np.ndarray, axis: int, start: int) -> None:
+    """Writes into the variable's own memory, on each replica: assigning would hold the tensor twice.
+
+    Args:
+        variable: to be changed from the index `start` of an axis on.
+        value: of the variable's shape but for that axis, which is the first or the second.
+        axis, start: where it belongs.
+    """
+    value = tf.constant(np.ascontiguousarray(value).astype(variable.dtype, copy=False))
+    begin, end = [0] * axis + [start], [*value.shape[:axis], start + value.shape[axis]]
     for replica in getattr(variable.value, "values", (variable.value,)):
         tf.raw_ops.ResourceStridedSliceAssign(
-            ref=replica.handle, begin=[start], end=[start + rows.shape[0]], strides=[1], value=rows
+            ref=replica.handle, begin=begin, end=end, strides=[1] * (axis + 1), value=value
         )
 
 
-def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Ranges of rows that hold at most `PIECE` elements each."""
-    rows = max(1, PIECE // max(1, math.prod(shape[1:])))
+def _pieces(shape: tuple[int, ...], multiple: int = 1) -> Iterator[tuple[int, int]]:
+    """Ranges of rows, multiples of a number, that hold at most `PIECE` elements each if that many do."""
+    rows = max(1, PIECE // max(1, multiple * math.prod(shape[1:]))) * multiple
     for start in range(0, shape[0], rows):
         yield start, min(start + rows, shape[0])
 

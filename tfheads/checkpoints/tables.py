@@ -86,7 +86,7 @@ class FusedByHeadLinear(Module):
 
     def bindings(self, layer, name):
         denses = [getattr(layer, part) for part in self.parts]
-        operation = FusedByHead(layer.num_heads, len(denses))
+        operation = FusedByHead(denses[0].units // layer.num_heads, len(denses))
         yield Binding((f"{name}.weight",), tuple(dense.kernel for dense in denses), operation)
         if layer.use_bias:
             yield Binding((f"{name}.bias",), tuple(dense.bias for dense in denses), operation)
@@ -100,7 +100,7 @@ class RotaryPairsLinear(Module):
     width: int
 
     def bindings(self, layer, name):
-        operation = TransposedPairs(self.heads, self.width)
+        operation = TransposedPairs(layer.units // self.heads, self.width)
         yield Binding((f"{name}.weight",), (layer.kernel,), operation)
         if layer.use_bias:
             yield Binding((f"{name}.bias",), (layer.bias,), operation)

@@ -178,6 +178,8 @@ class TensorFiles:
             self._read_into(name, entry, array.reshape(-1).view(np.uint8))
         else:
             length = elements_spanned(entry.shape, entry.strides)
+            if len(entry.shape) > 1 and length > 2 * math.prod(entry.shape):
+                return self._read_apart(name, entry)
             flat = np.empty(length, entry.dtype)
             self._read_into(name, entry, flat.view(np.uint8))
             strides = [stride * entry.dtype.itemsize for stride in entry.strides]
@@ -185,6 +187,16 @@ class TensorFiles:
             array = array.reshape(entry.shape)
         if entry.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
             raise ValueError(f"{entry.path} holds bytes other than 0 and 1 in the boolean tensor {name!r}.")
+        return array
+
+    def _read_apart(self, name: str, entry: Entry) -> np.ndarray:
+        """Reads a tensor whose parts lie far apart, such as rows of a transposed one, without what is between them."""
+        axis = int(np.argmax(entry.strides))
+        shape, strides = (values[:axis] + values[axis + 1 :] for values in (entry.shape, entry.strides))
+        array = np.empty(entry.shape, entry.dtype)
+        for index, part in enumerate(np.moveaxis(array, axis, 0)):
+            offset = entry.offset + index * entry.strides[axis] * entry.dtype.itemsize
+            part[...] = self._read(name, Entry(entry.path, entry.dtype, shape, offset, strides))
         return array
 
     def _read_into(self, name: str, entry: Entry, buffer: np.ndarray) -> None:
