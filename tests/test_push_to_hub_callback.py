@@ -1,6 +1,8 @@
 """PushToHubCallback with the real huggingface_hub client and a Hub on a local port."""
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ import pytest
 import tfheads
 from tests.fake_hub import fake_hub
 from tests.resumed_run import BATCH, blocks, compiled_model
+from tfheads.callbacks.background_uploads import SNAPSHOT_PREFIX
 from tfheads.callbacks.push_to_hub import PushToHubCallback
 from tfheads.callbacks.saved_state import latest
 from tfheads.checkpoints import hub as hub_client
@@ -107,6 +110,26 @@ def test_no_network_at_all_loses_nothing(hub, tmp_path):
     for one, other in zip(loaded.trainable_variables, model.trainable_variables, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_a_full_disk_is_said_and_the_next_save_arrives(hub, tmp_path, monkeypatch, caplog):
+    model = compiled_model()
+    callback = PushToHubCallback(tmp_path, hub_model_id="me/model")
+    callback.set_model(model)
+    callback.on_train_begin()
+
+    def full(*arguments, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for epoch, (place, name) in enumerate([(type(model), "save_pretrained"), (shutil, "copyfile")]):
+        model.optimizer.iterations.assign(6 * epoch + 6)
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, full)
+            callback.on_epoch_end(epoch, {"loss": 1.0})
+        assert "could not be saved" in caplog.messages[epoch] and "No space left on device" in caplog.messages[epoch]
+        assert not [name for name in os.listdir(tmp_path) if name.startswith(SNAPSHOT_PREFIX)]
+    callback.on_train_end()
+    assert titles(hub, "me/model")[:-1] == ["End of training"]
 
 
 def test_one_upload_at_a_time_and_the_newest_follows(hub, tmp_path, monkeypatch):

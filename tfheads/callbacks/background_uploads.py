@@ -11,12 +11,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tfheads.callbacks.wandb import RUN_FILE
 from tfheads.checkpoints import hub
 
 logger = logging.getLogger("tfheads")
 
 SNAPSHOT_PREFIX = ".tfheads-upload-"
-NOT_UPLOADED = ("wandb", "runs", "logs")
+NOT_UPLOADED = ("wandb", "runs", "logs", RUN_FILE)  # of the trackers: who goes on elsewhere has other runs
 
 
 class BackgroundUploads:
@@ -95,6 +96,14 @@ class BackgroundUploads:
             if not _is_alive(int(path.name.removeprefix(SNAPSHOT_PREFIX).partition("-")[0])):
                 shutil.rmtree(path, ignore_errors=True)
         snapshot = Path(tempfile.mkdtemp(prefix=f"{SNAPSHOT_PREFIX}{os.getpid()}-", dir=directory))
+        try:
+            self._fill(snapshot, directory)
+        except OSError:  # a full disk, which half a snapshot would keep full
+            shutil.rmtree(snapshot, ignore_errors=True)
+            raise
+        return snapshot
+
+    def _fill(self, snapshot: Path, directory: Path) -> None:
         for path in _files(directory):
             relative = path.relative_to(directory)
             if not path.is_file() or not self._is_wanted(relative):
@@ -105,7 +114,6 @@ class BackgroundUploads:
                 _link(path, target)
             else:
                 shutil.copyfile(path, target)
-        return snapshot
 
     def _is_wanted(self, relative: Path) -> bool:
         top = relative.parts[0]
@@ -113,7 +121,7 @@ class BackgroundUploads:
             return False
         if len(relative.parts) > 1 and top.startswith("checkpoint-"):
             return self.checkpoints
-        return len(relative.parts) == 1 or top not in NOT_UPLOADED
+        return top not in NOT_UPLOADED
 
 
 def _files(directory: Path) -> Iterator[Path]:
