@@ -8,17 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
+import tensorflow as tf
 from transformers import AutoTokenizer
 
 import tfheads
 from tests.fake_hub import fake_hub
+from tests.tracked_values import events, read
 from tfheads.callbacks.saved_state import checkpoints
+from tfheads.callbacks.tensorboard import TensorBoardCallback
+from tfheads.callbacks.wandb import WandbCallback
 from tfheads.data.tokenizer_training import train_byte_level_bpe, train_wordpiece
 from tfheads.recipes import training
 from tfheads.recipes.arguments import CausalLanguageModellingArguments, MaskedLanguageModellingArguments
 from tfheads.recipes.command_line import parse
+from tfheads.recipes.devices import run_on_devices
 from tfheads.recipes.language_modelling import (
     causal_language_modelling,
     run_causal_language_modelling,
@@ -213,6 +219,16 @@ def test_streaming_and_bfloat16(corpus, tmp_path):
         ({"config_overrides": "n_layers=1"}, ValueError, "nearest is 'n_layer'"),
         ({"config_overrides": TINY_GPT2 + ",vocab_size=50"}, ValueError, "the tokenizer has .* but the model only 50"),
         ({"max_train_samples": 1}, ValueError, "train: the corpus is too short"),
+        (
+            {"steps_per_execution": 99},
+            ValueError,
+            r"steps_per_execution must divide the \d+ updates of an epoch, got 99",
+        ),
+        (
+            {"steps_per_execution": 4, "streaming": "true", "validation_split_percentage": 0},
+            ValueError,
+            "steps_per_execution must divide max_steps=6, got 4",
+        ),
     ],
 )
 def test_bad_input_is_found_before_training(corpus, tmp_path, changes, error, message):
@@ -220,6 +236,20 @@ def test_bad_input_is_found_before_training(corpus, tmp_path, changes, error, me
         causal_language_modelling(causal(corpus, tmp_path / "out", **changes))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_overwrite_cache_is_of_its_run_alone(corpus, tmp_path):
+    during = []
+
+    def prepare(arguments):
+        during.append(datasets.is_caching_enabled())
+        raise Interrupted
+
+    for overwrite in ("true", "false"):
+        with pytest.raises(Interrupted):
+            run_on_devices(prepare, causal(corpus, tmp_path, overwrite_cache=overwrite))
+        assert datasets.is_caching_enabled()
+    assert during == [False, True]
 
 
 def test_a_corpus_that_is_empty_or_not_utf8(corpus, tmp_path):
@@ -236,13 +266,37 @@ def test_a_finished_model_is_not_replaced_unasked(corpus, tmp_path):
     with pytest.raises(FileExistsError, match="set overwrite_output_dir"):
         causal_language_modelling(causal(corpus, tmp_path))
     assert causal_language_modelling(causal(corpus, tmp_path, overwrite_output_dir="true")).max_steps == 6
+    both = {"overwrite_output_dir": "true", "resume_from_checkpoint": tmp_path / "checkpoint-4"}
+    with pytest.raises(ValueError, match="checkpoint-4 is in output_dir, from which overwrite_output_dir removes it"):
+        causal_language_modelling(causal(corpus, tmp_path, **both))
 
 
-def test_a_tracked_run_that_is_pushed(corpus, tmp_path, offline_tracking):
-    """Weights & Biases offline, and a Hub on a local port; no token in anything that is written."""
+def write_earlier_run(output):
+    """What a run has left behind from which another goes on, and a file that is none of its own."""
+    for name in ("wandb_run_id", "runs/events.out.tfevents.1.earlier", "runs/notes.txt", "checkpoint-99/earlier"):
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (output / name).write_text("earlier")
+
+
+def test_a_tracked_run_that_is_pushed(corpus, tmp_path, offline_tracking, monkeypatch, caplog):
+    """Trackers offline that fail when they end, and a Hub on a local port; no token in anything that is written."""
     output = tmp_path / "pushed"
+    write_earlier_run(output)
+    newest = []
+
+    def failing(close):
+        def close_and_fail(tracker):
+            close(tracker)
+            newest.append(hub.repositories["tester/tiny"].history()[0].title)
+            raise OSError("no answer")
+
+        return close_and_fail
+
+    for tracker in (WandbCallback, TensorBoardCallback):
+        monkeypatch.setattr(tracker, "close", failing(tracker.close))
     with fake_hub() as hub:
-        tracking = {"report_to": "wandb", "sample_prompts": "the cat", "save_strategy": "epoch", "num_train_epochs": 1}
+        tracking = {"report_to": "all", "sample_prompts": "the cat", "save_strategy": "epoch", "num_train_epochs": 1}
+        tracking["overwrite_output_dir"] = "true"
         pushing = {
             "push_to_hub": "true",
             "push_to_hub_model_id": "tester/tiny",
@@ -254,10 +308,20 @@ def test_a_tracked_run_that_is_pushed(corpus, tmp_path, offline_tracking):
         files = hub.files("tester/tiny")
         token = hub.token.encode()
     assert titles[0] == "End of training, with results" and "Training in progress, epoch 1" in titles
+    assert newest == [titles[0]] * 2, "the trackers end when nothing can be lost any more"
+    failed = "{} failed, training goes on without it: OSError: no answer"
+    assert {failed.format("Weights & Biases"), failed.format("TensorBoard")} <= set(caplog.messages)
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "all_results.json"} <= set(files)
-    assert not any(name.startswith(("checkpoint-", "wandb/", "offline-")) for name in files)
+    assert not any(name.startswith(("checkpoint-", "wandb", "runs/", "offline-")) for name in files)
     assert f"Perplexity: {results['perplexity']:.6g}" in files["README.md"].decode()
-    assert list((offline_tracking / "wandb").glob("offline-run-*/run-*.wandb"))
+    ids, rows, _ = read(offline_tracking)
+    assert set(ids) == {(output / "wandb_run_id").read_text().strip()} != {"earlier"}
+    assert rows[-1]["final/perplexity"] == results["perplexity"]
+    board = {tag: (step, value) for tag, step, value in events(output / "runs")}
+    step, perplexity = board["final/perplexity"]
+    assert step == rows[-1]["train/global_step"]
+    assert tf.make_ndarray(perplexity.tensor) == np.float32(results["perplexity"])
+    assert (output / "runs" / "notes.txt").exists()
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(token in path.read_bytes() for path in written)
 

@@ -1,56 +1,23 @@
 """Tracking, offline: the files that W&B and TensorBoard wrote are read back."""
 
+import itertools
 import json
-import struct
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import transformers
 import wandb
-from wandb.proto.wandb_internal_pb2 import Record
 
-from tests.fixtures.tiny_tokenizers import byte_level_bpe
+import tfheads
+from tests.fixtures.tiny_tokenizers import byte_level_bpe, wordpiece
 from tests.resumed_run import BATCH, blocks, compiled_model
+from tests.tracked_values import events, read
+from tfheads.callbacks import progress_log
 from tfheads.callbacks.evaluation import EvaluationCallback
 from tfheads.callbacks.tensorboard import TensorBoardCallback
 from tfheads.callbacks.wandb import WandbCallback
-
-BLOCK, HEADER = 32768, 7
-
-
-def records(path):
-    """The records of a W&B run file: LevelDB's log format with a protocol buffer in each record."""
-    content, at, whole = path.read_bytes(), HEADER, b""
-    assert content[:4] == b":W&B"
-    while at + HEADER <= len(content):
-        if BLOCK - at % BLOCK < HEADER:
-            at += BLOCK - at % BLOCK
-            continue
-        _, length, kind = struct.unpack("<IHB", content[at : at + HEADER])
-        whole += content[at + HEADER : at + HEADER + length]
-        at += HEADER + length
-        if kind in (1, 4):  # a record in one piece, or the last piece of one
-            record = Record()
-            record.ParseFromString(whole)
-            whole = b""
-            yield record
-
-
-def read(directory):
-    """(ids, history rows, config) of all runs in a directory, oldest first."""
-    ids, rows, config = [], [], {}
-    for path in sorted(directory.glob("wandb/offline-run-*/*.wandb")):
-        for record in records(path):
-            kind = record.WhichOneof("record_type")
-            if kind == "run":
-                ids.append(record.run.run_id)
-            if kind == "history":
-                items = record.history.item
-                rows.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
-            for update in {"run": record.run.config.update, "config": record.config.update}.get(kind, ()):
-                config[update.key or "/".join(update.nested_key)] = json.loads(update.value_json)
-    return ids, rows, config
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +25,7 @@ def new_settings():
     """W&B reads the environment once."""
     wandb.teardown()
     yield
+    wandb.finish()
     wandb.teardown()
 
 
@@ -76,7 +44,28 @@ def fit(model, callbacks, epochs=2, initial_epoch=0, **arguments):
     return model
 
 
-def test_a_run_with_several_steps_per_execution_that_is_restarted(offline_tracking):
+class Clock(keras.callbacks.Callback):
+    """Instead of the module `time`: three executions with 7 seconds behind each; the callbacks before it see them."""
+
+    def __init__(self):
+        super().__init__()
+        self.now, self.seconds = 0, itertools.cycle([100, 2, 4])
+
+    def perf_counter(self):
+        return self.now
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.now += next(self.seconds)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.now += 7
+
+
+def test_a_run_with_several_steps_per_execution_that_is_restarted(offline_tracking, monkeypatch):
+    init, given = wandb.init, []
+    monkeypatch.setattr(wandb, "init", lambda **arguments: given.append(arguments) or init(**arguments))
+    clock = Clock()
+    monkeypatch.setattr(progress_log, "time", clock)
     tokenizer = byte_level_bpe()
     validation = blocks().batches(BATCH, shuffle=False)
     model = compiled_model(steps_per_execution=2, vocab_size=len(tokenizer))
@@ -92,15 +81,19 @@ def test_a_run_with_several_steps_per_execution_that_is_restarted(offline_tracki
             generate_kwargs={"max_new_tokens": 1, "jit_compile": False},
         )
 
-    fit(model, [callback()], epochs=1, validation_data=validation)
-    fit(model, [callback()], epochs=2, initial_epoch=1)
+    fit(model, [callback(), clock], epochs=1, validation_data=validation)
+    fit(model, [callback(), clock], epochs=2, initial_epoch=1)
     ids, rows, config = read(offline_tracking)
     assert len(set(ids)) == 1 and wandb.run is None
+    assert [(start.get("id"), start.get("resume")) for start in given] == [(None, None), (ids[0], "allow")]
     assert [row["train/global_step"] for row in rows if "train/loss" in row] == [2, 4, 6, 8, 10, 12]
     training = [row for row in rows if "train/loss" in row]
     rates = [row["train/learning_rate"] for row in training]
     np.testing.assert_allclose(rates, [float(model.optimizer._learning_rate(step)) for step in range(2, 13, 2)])
-    assert {"train/perplexity", "train/epoch", "train/tokens_per_second", "train/samples_per_second"} < set(training[1])
+    for name, in_a_step in {"steps": 1, "samples": BATCH, "tokens": BATCH * 7}.items():  # 8 tokens have 7 labels
+        assert [row.get(f"train/{name}_per_second") for row in training] == [None, in_a_step, in_a_step / 2] * 2
+    perplexities = [row["train/perplexity"] for row in training]
+    np.testing.assert_allclose(perplexities, np.exp([row["train/loss"] for row in training]))
     assert [row["train/epoch"] for row in training] == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3, 5 / 3, 2])
     (evaluated,) = [row for row in rows if "val/loss" in row]
     assert evaluated["train/global_step"] == 6 and evaluated["val/perplexity"] > 1
@@ -152,6 +145,19 @@ def test_disabled(tmp_path, monkeypatch, caplog):
     assert not list(tmp_path.iterdir()) and "goes on" not in caplog.text and wandb.run is None
 
 
+def test_a_run_of_the_program_itself_is_left_open():
+    own = wandb.init(mode="disabled")
+    callback = WandbCallback("project")
+    callback.set_model(compiled_model())
+    callback.on_train_begin()
+    assert callback.run is own
+    callback.on_train_end()
+    assert wandb.run is own
+    callback.on_train_begin()
+    callback.close()
+    assert wandb.run is own
+
+
 def test_a_broken_tracker_is_said_once(monkeypatch, caplog):
     def broken(**arguments):
         raise wandb.errors.CommError("the server\ndoes not answer")
@@ -162,15 +168,6 @@ def test_a_broken_tracker_is_said_once(monkeypatch, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "Weights & Biases failed, training goes on without it: CommError: the server does not answer"
     ]
-
-
-def events(directory):
-    found = []
-    for path in sorted(map(str, directory.glob("events.*"))):
-        for raw in tf.data.TFRecordDataset(path):
-            event = tf.compat.v1.Event.FromString(raw.numpy())
-            found += [(value.tag, event.step, value) for value in event.summary.value]
-    return found
 
 
 def test_tensorboard_and_evaluation_inside_an_epoch(tmp_path):
@@ -187,6 +184,25 @@ def test_tensorboard_and_evaluation_inside_an_epoch(tmp_path):
     assert [step for tag, step, _ in found if tag == "epoch/loss"] == [6, 12]
     values = [float(tf.make_ndarray(value.tensor)) for tag, _, value in found if tag == "val/loss"]
     np.testing.assert_allclose(values, [result["val_loss"] for result in evaluation.results])
+
+
+def test_filled_masks_in_tensorboard(tmp_path):
+    tokenizer = wordpiece()
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = transformers.BertConfig(vocab_size=len(tokenizer), max_position_embeddings=8, **sizes)
+    model = tfheads.BertForMaskedLM.from_config(config, seed=0)
+    model.compile(keras.optimizers.SGD(), jit_compile=False)
+    always_cat = np.eye(len(tokenizer))[tokenizer.convert_tokens_to_ids("cat")] * 1e3
+    next(weight for weight in model.weights if weight.shape == always_cat.shape).assign(always_cat)
+    prompts = ["the [MASK] sat", "a dog ran"]
+    board = TensorBoardCallback(tmp_path, tokenizer=tokenizer, sample_prompts=prompts)
+    board.set_model(model)
+    board.on_train_begin()
+    board.on_epoch_end(0)
+    board.on_train_end()
+    ((step, value),) = [(step, value) for tag, step, value in events(tmp_path) if tag == "samples"]
+    assert step == 0
+    assert tf.make_ndarray(value.tensor).tolist() == [[b"the [MASK] sat", b"the cat sat"], [b"a dog ran"] * 2]
 
 
 def test_bad_arguments():

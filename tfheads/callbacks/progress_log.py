@@ -32,6 +32,7 @@ class ProgressLog(keras.callbacks.Callback):
             the second, causal models count the labels.
         tokenizer, sample_prompts: texts that the model goes on with, or whose masks it fills, after each epoch.
         generate_kwargs: options of `model.generate` for them.
+        finish: whether the tracking ends with the training; otherwise `end` ends it.
 
     Raises:
         ValueError: `logging_steps` < 1, or prompts without a tokenizer.
@@ -49,6 +50,7 @@ class ProgressLog(keras.callbacks.Callback):
         tokenizer=None,
         sample_prompts: Sequence[str] = (),
         generate_kwargs: Mapping | None = None,
+        finish: bool = True,
     ):
         super().__init__()
         if logging_steps < 1:
@@ -62,6 +64,7 @@ class ProgressLog(keras.callbacks.Callback):
         self.tokenizer = tokenizer
         self.sample_prompts = list(sample_prompts)
         self.generate_kwargs = {"max_new_tokens": 30, "seed": 0, **(generate_kwargs or {})}
+        self.finish = finish
         self._reported = False
 
     def open(self) -> None:
@@ -81,6 +84,11 @@ class ProgressLog(keras.callbacks.Callback):
         """Writes numbers by name at a step; None for the current one."""
         if is_chief(self.model):
             self._safely(self.write, scalars, self._iterations() if step is None else step)
+
+    def end(self) -> None:
+        """Ends the tracking; an error is reported as any other of the tracker."""
+        if is_chief(self.model):
+            self._safely(self.close)
 
     def on_train_begin(self, logs=None):
         self._step = self._logged_at = self._iterations()
@@ -123,8 +131,8 @@ class ProgressLog(keras.callbacks.Callback):
             self._safely(lambda: self.write_samples(self._samples(), self._step))
 
     def on_train_end(self, logs=None):
-        if is_chief(self.model):
-            self._safely(self.close)
+        if self.finish:
+            self.end()
 
     def _training_scalars(self, logs: Mapping) -> dict[str, float]:
         others = {name: float(value) for name, value in logs.items() if name not in ("loss", "perplexity")}

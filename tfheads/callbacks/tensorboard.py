@@ -13,7 +13,7 @@ class TensorBoardCallback(ProgressLog):
     Args:
         log_dir: where the event files go; a restarted run adds one.
         options: `logging_steps`, `samples_per_step`, `tokens_per_step`, `tokenizer`, `sample_prompts`,
-            `generate_kwargs`: see `ProgressLog`.
+            `generate_kwargs`, `finish`: see `ProgressLog`.
     """
 
     tracker = "TensorBoard"
@@ -24,7 +24,8 @@ class TensorBoardCallback(ProgressLog):
         self._writer = None
 
     def open(self) -> None:
-        self._writer = tf.summary.create_file_writer(self.log_dir)
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(self.log_dir)
 
     def write(self, scalars, step):
         if self._writer is not None:
@@ -36,6 +37,11 @@ class TensorBoardCallback(ProgressLog):
         if self._writer is not None:
             with self._writer.as_default(step=step):
                 tf.summary.text("samples", [[prompt, text] for prompt, text in rows])
+
+    def on_train_end(self, logs=None):
+        super().on_train_end(logs)
+        if self._writer is not None:  # the program may end before the tracking does
+            self._safely(self._writer.flush)
 
     def close(self) -> None:
         if self._writer is not None:

@@ -23,10 +23,9 @@ class WandbCallback(ProgressLog):
         project, entity, name, tags: of the run, as in `wandb.init`.
         config: further values, such as the arguments of a recipe.
         directory: where the id of the run is kept, such as `output_dir`: a restarted training goes on in the same run.
-        finish: whether the run ends with the training; otherwise `close` ends it.
         wandb_arguments: further arguments of `wandb.init`.
         options: `logging_steps`, `samples_per_step`, `tokens_per_step`, `tokenizer`, `sample_prompts`,
-            `generate_kwargs`: see `ProgressLog`.
+            `generate_kwargs`, `finish`: see `ProgressLog`.
     """
 
     tracker = "Weights & Biases"
@@ -40,7 +39,6 @@ class WandbCallback(ProgressLog):
         tags: "list[str] | None" = None,
         config: Mapping | None = None,
         directory: "str | os.PathLike | None" = None,
-        finish: bool = True,
         wandb_arguments: Mapping | None = None,
         **options,
     ):
@@ -48,7 +46,6 @@ class WandbCallback(ProgressLog):
         self.arguments = {"project": project, "entity": entity, "name": name, "tags": tags, **(wandb_arguments or {})}
         self.config = dict(config or {})
         self.directory = None if directory is None else Path(directory)
-        self.finish = finish
         self.run = None
         self._is_own = False
         self._rows: list[list] = []
@@ -85,12 +82,8 @@ class WandbCallback(ProgressLog):
         table = wandb.Table(columns=["global_step", "prompt", "text"], data=self._rows)
         self.run.log({"samples": table, "train/global_step": step})
 
-    def on_train_end(self, logs=None):
-        if self.finish and self._is_own:
-            super().on_train_end(logs)
-
     def close(self) -> None:
-        if self.run is not None:
+        if self._is_own:
             self.run.finish()
         self.run, self._is_own = None, False
 

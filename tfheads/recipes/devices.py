@@ -1,6 +1,7 @@
 """Where a recipe runs: the strategy that the arguments ask for, and the run inside it."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import datasets
 
@@ -30,7 +31,20 @@ def run_on_devices(prepare: Preparation, arguments: TrainingArguments) -> dict[s
         tpu=arguments.tpu_name,
         agreement={name: value for name, value in arguments.public().items() if name not in OWN},
     )
-    with strategy.scope():
+    with strategy.scope(), _caching(arguments):
         if not distribute.is_chief():
             datasets.disable_progress_bars()
         return prepare(arguments).run()
+
+
+@contextlib.contextmanager
+def _caching(arguments: TrainingArguments) -> Iterator[None]:
+    """Scope in which `datasets` makes anew what its cache holds, if the arguments say so."""
+    if not (arguments.overwrite_cache and datasets.is_caching_enabled()):
+        yield
+        return
+    datasets.disable_caching()
+    try:
+        yield
+    finally:
+        datasets.enable_caching()

@@ -41,8 +41,6 @@ def labelled_splits(
     Raises:
         ValueError: a split that the run needs is missing or empty.
     """
-    if arguments.overwrite_cache:
-        datasets.disable_caching()
     name, config = dataset or (arguments.dataset_name, arguments.dataset_config_name)
     files = {TRAIN: arguments.train_file, VALIDATION: arguments.validation_file, TEST: arguments.test_file}
     own = {split: read(given) for split, given in files.items() if given and read is not None}

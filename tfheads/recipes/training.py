@@ -20,7 +20,7 @@ from tfheads.callbacks.run_settings import run_settings
 from tfheads.callbacks.saved_state import checkpoints
 from tfheads.callbacks.tensorboard import TensorBoardCallback
 from tfheads.callbacks.training_state import TrainingState
-from tfheads.callbacks.wandb import WandbCallback
+from tfheads.callbacks.wandb import RUN_FILE, WandbCallback
 from tfheads.checkpoints.model_card import card_of
 from tfheads.data.masking import TokenMasking
 from tfheads.data.pipeline import BatchSource, StreamedBlocks
@@ -34,6 +34,8 @@ from tfheads.recipes.best_model import BestModel
 from tfheads.recipes.run_log import RunLog, evaluation_entry, write_results, write_state
 
 logger = logging.getLogger("tfheads")
+
+CURVES = "runs"  # TensorBoard's, in output_dir
 
 
 @dataclass
@@ -92,12 +94,12 @@ class TrainingRun:
             results.update(self._evaluate())
         if self.prediction is not None:
             results.update(self._predict())
-        for tracker in self.trackers:
-            if tracker.model is not None and is_chief():  # there was something to train
-                tracker.log_scalars({f"final/{name}": value for name, value in results.items()})
-                tracker.close()
         if arguments.do_train and is_chief():
             self._save()
+        for tracker in self.trackers:  # after the save: one that hangs costs nothing
+            if tracker.model is not None:  # there was something to train
+                tracker.log_scalars({f"final/{name}": value for name, value in results.items()})
+                tracker.end()
         barrier()  # no worker ends before the model is saved: the others would take it for dead
         return results
 
@@ -132,8 +134,8 @@ class TrainingRun:
         """Fits the model, from where an interrupted run in output_dir ends."""
         arguments, started = self.arguments, time.monotonic()
         if arguments.overwrite_output_dir:
-            for path in (*checkpoints(arguments.output_dir), Path(arguments.output_dir, BEST)) if is_chief() else ():
-                shutil.rmtree(path, ignore_errors=True)
+            if is_chief():
+                _forget_earlier_run(Path(arguments.output_dir))
             barrier()
         state = TrainingState(
             arguments.output_dir,
@@ -221,15 +223,15 @@ class TrainingRun:
             "tokenizer": self.tokenizer,
             "sample_prompts": arguments.sample_prompts,
             "generate_kwargs": {"jit_compile": arguments.jit_compile},
+            "finish": False,  # the last evaluation comes after the training
         }
         wanted, found = set(arguments.report_to), []
         if wanted & {"wandb", "all"}:
             name = arguments.run_name or Path(arguments.output_dir).resolve().name
             config, directory = arguments.public(), arguments.output_dir
-            # Not finished with the training, because the last evaluation comes after it.
-            found.append(WandbCallback(name=name, config=config, directory=directory, finish=False, **options))
+            found.append(WandbCallback(name=name, config=config, directory=directory, **options))
         if wanted & {"tensorboard", "all"}:
-            found.append(TensorBoardCallback(Path(arguments.output_dir, "runs"), **options))
+            found.append(TensorBoardCallback(Path(arguments.output_dir, CURVES), **options))
         return found
 
     def _push_callback(self) -> PushToHubCallback:
@@ -323,6 +325,17 @@ class _Begin(keras.callbacks.Callback):
             print(f"Going on from step {self.step} of {self.run.max_steps} in {self.run.arguments.output_dir}")
 
 
+def _forget_earlier_run(directory: Path) -> None:
+    """Removes what a run goes on from: states, the best model, the id in Weights & Biases, TensorBoard's curves.
+
+    All else in `runs` stays, which may be more than one run's: output_dir can be any directory.
+    """
+    for path in (*checkpoints(directory), directory / BEST):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (directory / RUN_FILE, *(directory / CURVES).glob("*.tfevents.*")):
+        path.unlink(missing_ok=True)
+
+
 def _global_batch(arguments: TrainingArguments, model: TaskModel) -> str:
     """The rows of an update, where their number comes from, and what is compiled."""
     replicas = model.distribute_strategy.num_replicas_in_sync
@@ -344,12 +357,20 @@ def check_output_dir(arguments: TrainingArguments) -> None:
     Raises:
         FileExistsError: output_dir holds a model, no state to go on from, and overwrite_output_dir is not set.
         NotADirectoryError: output_dir is a file.
+        ValueError: overwrite_output_dir would remove the checkpoint to go on from.
     """
-    path = Path(arguments.output_dir)
+    path, checkpoint = Path(arguments.output_dir), arguments.resume_from_checkpoint
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"output_dir must be a directory, {path} is a file")
+    if not arguments.do_train:
+        return
+    if checkpoint and arguments.overwrite_output_dir and Path(checkpoint).resolve().parent == path.resolve():
+        raise ValueError(
+            f"resume_from_checkpoint {checkpoint} is in output_dir, from which overwrite_output_dir removes it: "
+            "give one of the two"
+        )
     finished = (path / "config.json").is_file() and not checkpoints(path)
-    if arguments.do_train and finished and not arguments.overwrite_output_dir:
+    if finished and not arguments.overwrite_output_dir:
         raise FileExistsError(f"output_dir {path} holds a model already: give another, or set overwrite_output_dir")
 
 
@@ -357,9 +378,12 @@ def updates_per_epoch(arguments: TrainingArguments, source: BatchSource | Stream
     """How many updates one pass over the training data has.
 
     Raises:
-        ValueError: the data does not fill one batch.
+        ValueError: the data does not fill one batch, or `steps_per_execution` does not divide the updates.
     """
+    executed = arguments.steps_per_execution
     if isinstance(source, StreamedBlocks):
+        if arguments.max_steps % executed:
+            raise ValueError(f"steps_per_execution must divide max_steps={arguments.max_steps}, got {executed}")
         return arguments.max_steps
     size = arguments.rows_per_step
     steps = source.steps_per_epoch(size)
@@ -368,6 +392,8 @@ def updates_per_epoch(arguments: TrainingArguments, source: BatchSource | Stream
             f"per_device_train_batch_size x gradient_accumulation_steps x replicas is {size} rows, more than the "
             f"training data of {source.rows} rows of {source.block_size} tokens"
         )
+    if steps % executed:
+        raise ValueError(f"steps_per_execution must divide the {steps} updates of an epoch, got {executed}")
     return steps
 
 
