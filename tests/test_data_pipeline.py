@@ -259,7 +259,7 @@ def test_blocks_from_a_dataset(texts, blocks, gpt2):
 
 def test_token_ids_beyond_the_vocabulary(blocks):
     blocks.check_vocabulary(184)
-    with pytest.raises(ValueError, match="token id 183, the model takes 0 .. 182"):
+    with pytest.raises(ValueError, match="the data has the token id 183, but the model only 183 tokens, 0 .. 182"):
         blocks.check_vocabulary(183)
     with pytest.raises(ValueError, match="token id -1"):
         TokenBlocks({"input_ids": np.full((1, 4), -1, np.int32)}).check_vocabulary(183)

@@ -1,6 +1,7 @@
 """`model.prepare_tf_dataset`: a tokenised dataset goes into `fit` as it did with transformers' TensorFlow models."""
 
 import datasets
+import pytest
 import transformers
 
 import tfheads
@@ -16,6 +17,9 @@ def test_rows_of_any_length_train_and_foreign_columns_stay_out():
         vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0
     )
     model = tfheads.GPT2LMHeadModel.from_config(config)
+    foreign = datasets.Dataset.from_dict({"input_ids": [[len(tokenizer)]], "labels": [[0]]})
+    with pytest.raises(ValueError, match="the data has the token id 2.., but the model only"):
+        model.prepare_tf_dataset(foreign, batch_size=1)
     batches = model.prepare_tf_dataset(datasets.Dataset.from_list(rows), batch_size=4, tokenizer=tokenizer, seed=0)
     features, labels = next(iter(batches))
     assert set(features) == {"input_ids", "attention_mask"}

@@ -5,9 +5,14 @@ import types
 import pytest
 import tensorflow as tf
 
+from tests import tiny_models
+from tests.fixtures import tiny_tokenizers
 from tfheads.callbacks.progress_log import is_due
-from tfheads.recipes.arguments import CausalLanguageModellingArguments
+from tfheads.models import ForCausalLM
+from tfheads.recipes import language_modelling, models, training
+from tfheads.recipes.arguments import CausalLanguageModellingArguments, MaskedLanguageModellingArguments
 from tfheads.recipes.command_line import parse
+from tfheads.recipes.models import load_model
 from tfheads.recipes.run_log import RunLog
 from tfheads.recipes.training import TrainingRun
 
@@ -32,6 +37,15 @@ class StandIn:
 
     def gradient_checkpointing_enable(self):
         self.rematerialises = True
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A tiny model that is stored in bfloat16, with its directory and its tokenizer."""
+    directory = tmp_path_factory.mktemp("checkpoint")
+    model = ForCausalLM.from_config(tiny_models.gpt2_config(vocab_size=283), dtype="bfloat16", seed=0)
+    model.save_pretrained(directory)
+    return types.SimpleNamespace(directory=directory, model=model, tokenizer=tiny_tokenizers.byte_level_bpe())
 
 
 def run_of(arguments, **changes) -> TrainingRun:
@@ -100,3 +114,158 @@ def test_the_log_has_transformers_entries(flags, expected, tmp_path):
     assert [entry["step"] for entry in log.entries] == expected
     for before, entry in zip([0, *expected], log.entries, strict=False):
         assert entry["loss"] == pytest.approx((before + entry["step"] - 1) / 2)  # the mean since the last entry
+
+
+@pytest.mark.parametrize(
+    ("flags", "policy"),
+    [
+        ({}, "float32"),
+        ({"bf16": "true"}, "mixed_bfloat16"),
+        ({"fp16": "true", "dtype": "float32"}, "mixed_float16"),
+        ({"torch_dtype": "bfloat16"}, "bfloat16"),  # the name in older releases
+        ({"dtype": "bfloat16", "bf16": "true"}, "bfloat16"),
+        ({"dtype": "float16"}, "float16"),
+        ({"dtype": "auto"}, "bfloat16"),  # the checkpoint's
+        ({"dtype": "auto", "bf16": "true"}, "bfloat16"),
+    ],
+)
+def test_the_dtype_of_a_checkpoint(flags, policy, checkpoint):
+    made = []
+    task = types.SimpleNamespace(from_pretrained=lambda name, **options: made.append(options) or checkpoint.model)
+    load_model(causal(model_name_or_path=checkpoint.directory, **flags), checkpoint.tokenizer, task)
+    assert made[0]["dtype"] == policy
+
+
+def test_what_mixed_precision_needs(checkpoint):
+    with pytest.raises(ValueError, match="dtype must be float32 with fp16, which keeps weights in it, got bfloat16"):
+        causal(dtype="bfloat16", fp16="true")
+    stored = causal(model_name_or_path=checkpoint.directory, dtype="auto", fp16="true")
+    with pytest.raises(ValueError, match="dtype must be float32 with fp16, which keeps weights in it, got bfloat16"):
+        load_model(stored, checkpoint.tokenizer, ForCausalLM)
+    new = {"model_name_or_path": None, "model_type": "gpt2", "tokenizer_name": "t", "dtype": "auto", "bf16": "true"}
+    assert causal(**new).policy == "mixed_bfloat16"
+
+
+def recorded(result=None):
+    """A function that keeps how it was called, in `.calls`, and gives a result."""
+
+    def record(*arguments, **options):
+        record.calls.append((arguments, options))
+        return result
+
+    record.calls = []
+    return record
+
+
+@pytest.fixture
+def preparation(monkeypatch, checkpoint):
+    """The functions that prepare a language model's run, recorded: nothing is read, loaded or tokenised."""
+    text = types.SimpleNamespace()
+    source = types.SimpleNamespace(rows=24, block_size=8, steps_per_epoch=lambda size: 24 // size)
+    model = StandIn()
+    model.backbone = types.SimpleNamespace(length_limit=32)
+    results = {
+        "load_tokenizer": checkpoint.tokenizer,
+        "load_text": {"train": text, "validation": text},
+        "load_model": model,
+        "causal_blocks": source,
+        "masked_blocks": source,
+    }
+    found = {name: recorded(result) for name, result in results.items()}
+    for name, function in found.items():
+        monkeypatch.setattr(language_modelling, name, function)
+    found["set_random_seed"] = recorded()
+    monkeypatch.setattr(language_modelling.keras.utils, "set_random_seed", found["set_random_seed"])
+    found["masking"] = recorded()
+    monkeypatch.setattr(language_modelling.TokenMasking, "from_tokenizer", found["masking"])
+    return types.SimpleNamespace(**found, source=source)
+
+
+def test_the_text(preparation, tmp_path):
+    flags = {"train_file": None, "dataset_name": "wikitext", "dataset_config_name": "raw", "streaming": "true"}
+    flags |= {"validation_split_percentage": 7, "text_column": "page", "keep_linebreaks": "false", "max_steps": 3}
+    flags |= {"preprocessing_num_workers": 3, "cache_dir": tmp_path, "token": "hf_secret", "output_dir": tmp_path}
+    language_modelling.causal_language_modelling(causal(**flags))
+    ((arguments, options),) = preparation.load_text.calls
+    assert arguments == ("wikitext", "raw")
+    assert options == {
+        "train_file": None,
+        "validation_file": None,
+        "validation_split_percentage": 7,
+        "text_column": "page",
+        "keep_linebreaks": False,
+        "streaming": True,
+        "num_proc": 3,
+        "cache_dir": str(tmp_path),
+        "token": "hf_secret",
+    }
+
+
+def test_the_rows_of_causal_models(preparation, tmp_path):
+    flags = {"block_size": 12, "append_end_of_text": "true", "keep_documents_apart": "true", "num_proc": 2}
+    language_modelling.causal_language_modelling(causal(output_dir=tmp_path, **flags))
+    language_modelling.causal_language_modelling(causal(output_dir=tmp_path))
+    given, usual = (options for _, options in preparation.causal_blocks.calls)
+    assert given == {"packing": "documents", "append_end_of_text": True, "maximum": 32, "num_proc": 2}
+    assert usual == {"packing": "concatenate", "append_end_of_text": False, "maximum": 32, "num_proc": None}
+    assert [arguments[2] for arguments, _ in preparation.causal_blocks.calls] == [12, None]
+
+
+def test_the_rows_and_the_masks_of_masked_models(preparation, tmp_path):
+    flags = {"max_seq_length": 12, "line_by_line": "true", "pad_to_max_length": "true", "num_proc": 2}
+    flags |= {"whole_word_mask": "true", "mlm_probability": 0.3, "seed": 5, "data_seed": 6}
+    for changes in (flags, {"seed": 7}):
+        arguments = parsed(MaskedLanguageModellingArguments, output_dir=tmp_path, **changes)
+        language_modelling.masked_language_modelling(arguments)
+    given, usual = (options for _, options in preparation.masked_blocks.calls)
+    common = {"line_by_line": True, "whole_word": True, "maximum": 32, "num_proc": 2}
+    assert given == {**common, "bucket_lengths": ()}
+    lengths = tuple(2**power for power in range(4, 24))
+    expected = {"line_by_line": False, "whole_word": False, "maximum": 32, "num_proc": None, "bucket_lengths": lengths}
+    assert usual == expected
+    assert [arguments[2] for arguments, _ in preparation.masked_blocks.calls] == [12, None]
+    masks = [options for _, options in preparation.masking.calls]
+    assert masks[0] == {"probability": 0.3, "whole_word": True, "seed": 6}
+    assert masks[1] == {"probability": 0.15, "whole_word": False, "seed": 7}
+
+
+def test_the_seeds(preparation, checkpoint, tmp_path):
+    orders = []
+    for flags in ({"seed": 5}, {"seed": 5, "data_seed": 6}):
+        arguments = causal(output_dir=tmp_path, per_device_train_batch_size=4, **flags)
+        run = language_modelling.causal_language_modelling(arguments)
+        preparation.source.batches = recorded()
+        run.batches(2, 3)
+        ((size,), options) = preparation.source.batches.calls[0]
+        orders.append(options["seed"])
+        assert (size, options["epoch"], options["start_step"]) == (4, 2, 3)
+        task = types.SimpleNamespace(from_pretrained=recorded(checkpoint.model))
+        load_model(arguments, checkpoint.tokenizer, task)
+        assert task.from_pretrained.calls[0][1]["seed"] == 5
+    assert orders == [5, 6]
+    assert [arguments for arguments, _ in preparation.set_random_seed.calls] == [(5,), (5,)]
+
+
+def test_where_the_checkpoint_is_fetched(checkpoint, monkeypatch, tmp_path):
+    flags = {"model_revision": "v2", "token": "hf_secret", "cache_dir": tmp_path, "ignore_mismatched_sizes": "true"}
+    task = types.SimpleNamespace(from_pretrained=recorded(checkpoint.model))
+    load_model(causal(**flags), checkpoint.tokenizer, task)
+    where = {"revision": "v2", "token": "hf_secret", "cache_dir": str(tmp_path)}
+    options = {"dtype": "float32", "seed": 42, "ignore_mismatched_sizes": True}
+    assert task.from_pretrained.calls == [(("model",), {**where, **options})]
+    monkeypatch.setattr(models.tokenizers, "load_tokenizer", recorded())
+    models.load_tokenizer(causal(**flags))
+    models.load_tokenizer(causal(**flags, model_name_or_path=None, model_type="gpt2", tokenizer_name="other"))
+    assert models.tokenizers.load_tokenizer.calls == [(("model",), where), (("other",), where)]
+
+
+def test_what_a_run_goes_on_from(monkeypatch, tmp_path):
+    monkeypatch.setattr(training, "fit_resumable", recorded())
+    for name in (None, "states/checkpoint-4"):
+        run = run_of(causal(output_dir=tmp_path, max_steps=7, resume_from_checkpoint=name))
+        run.model.optimizer = types.SimpleNamespace(iterations=tf.Variable(7))
+        run.model.distribute_strategy = tf.distribute.get_strategy()
+        run.log, run.trackers, run.best = RunLog(tmp_path, 500, 10), [], None
+        run._train()
+    found = [options["checkpoint"] for _, options in training.fit_resumable.calls]
+    assert found == [None, "states/checkpoint-4"]

@@ -142,7 +142,10 @@ def test_padding_of_the_config_is_padding_of_the_rows():
         (lambda model: model.fit(dataset(["a"], ["bad"]).unbatch()), "texts of a dataset must come in batches"),
         (lambda model: model.fit(TEXTS), "labels are missing"),
         (lambda model: setattr(model, "tokenizer", "gpt2"), "tokenizer must be one of transformers, got str"),
-        (lambda model: make(vocab_size=40), "tokenizer must have at most the model's 40 tokens, got 283"),
+        (
+            lambda model: make(vocab_size=40),
+            "the tokenizer has the token id 282, but the model only 40 tokens",
+        ),
         (lambda model: make(tokenizer=None)(TEXTS), "texts need a tokenizer: set model.tokenizer"),
     ],
 )

@@ -16,6 +16,7 @@ from tfheads.checkpoints.tensor_files import open_tensors
 from tfheads.checkpoints.tokenizers import load_tokenizer
 from tfheads.layers.part import weights_follow
 from tfheads.models import TaskModel, WithChoices
+from tfheads.vocabulary import check_tokenizer, highest_id
 
 TOLERANCE = 1e-5  # of the largest logit, but no less than SMALLEST_TOLERANCE
 SMALLEST_TOLERANCE = 1e-4
@@ -126,10 +127,11 @@ def _tokenizer_check(model: TaskModel, directory: str) -> Check:
         return Check("tokenizer", None, "none beside the model")
     except Exception as error:  # the tokenizers library raises bare exceptions for a damaged file
         return Check("tokenizer", False, f"cannot be read: {error}")
-    highest = max(tokenizer.get_vocab().values(), default=-1)
-    rows = model.vocab_size
-    text = f"{type(tokenizer).__name__} with ids up to {highest:,}, the token table has {rows:,} rows"
-    if highest >= rows:
+    highest = highest_id(tokenizer)
+    text = f"{type(tokenizer).__name__} with ids up to {highest:,}, the token table has {model.vocab_size:,} rows"
+    try:
+        check_tokenizer(tokenizer, model.vocab_size)
+    except ValueError:
         return Check("tokenizer", False, f"{text}: some ids have no row")
     return Check("tokenizer", highest >= 0, text)
 

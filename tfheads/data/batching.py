@@ -35,6 +35,7 @@ def prepare_tf_dataset(
     pad_to_multiple_of: int | None = None,
     bucket_lengths: Sequence[int] | None = None,
     seed: int | None = None,
+    vocab_size: int | None = None,
 ) -> tf.data.Dataset:
     """Batches of a tokenised dataset, as dicts of tensors: `(features, labels)`, or only features without labels.
 
@@ -55,10 +56,12 @@ def prepare_tf_dataset(
         pad_to_multiple_of: round the length of a batch up to a multiple, which bounds how often XLA compiles.
         bucket_lengths: pad to the first of these lengths that fits and put rows of one bucket into a batch.
         seed: for the order; None follows `tf.random.set_seed`.
+        vocab_size: of the model; None if `input_ids` are not to be checked.
 
     Raises:
         TypeError: not a `datasets.Dataset`.
-        ValueError: rows that do not fit together, no usable column, or a batch that cannot be filled.
+        ValueError: rows that do not fit together, no usable column, a batch that cannot be filled, or a token id that
+            is not below `vocab_size` (not looked for in what Python collates).
     """
     if not isinstance(dataset, datasets.Dataset):
         raise TypeError(f"dataset must be a datasets.Dataset, got {type(dataset).__name__}.")
@@ -76,6 +79,8 @@ def prepare_tf_dataset(
         collate = functools.partial(collate_fn, **(collate_fn_args or {}))
         return _collated_batches(dataset, collate, batch_size, shuffle, drop_remainder, prefetch, seed, label_columns)
     rows = PaddedRows(dataset, tokenizer, columns, pad_to_multiple_of=pad_to_multiple_of, buckets=bucket_lengths)
+    if vocab_size is not None:
+        rows.check_vocabulary(vocab_size)
     return rows.reshuffled_batches(batch_size, shuffle, drop_remainder, prefetch, seed, label_columns)
 
 
@@ -165,6 +170,10 @@ class PaddedRows(BatchSource):
             if name == "input_ids" and self._makes_mask:
                 batch["attention_mask"] = tf.ensure_shape(tf.cast(real, tf.int32), [None, static])
         return batch
+
+    def _token_ids(self) -> tf.Tensor | None:
+        ids, _ = self._lists.get("input_ids", (None, None))
+        return ids
 
     def _with_labels(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The rows bring their labels."""

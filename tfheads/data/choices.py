@@ -113,6 +113,9 @@ class ChoiceRows(BatchSource):
         self.rows, self.block_size = flat.rows // choices, flat.block_size
         self.buckets = group_by_length(np.reshape(lengths, (-1, choices)).max(axis=1), buckets)
 
+    def _token_ids(self) -> tf.Tensor | None:
+        return self.flat._token_ids()
+
     def _gather(self, rows: tf.Tensor, length: tf.Tensor) -> dict[str, tf.Tensor]:
         each = tf.reshape(rows[:, None] * self.choices + tf.range(self.choices, dtype=rows.dtype), [-1])
         batch = {}

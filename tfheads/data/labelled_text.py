@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tfheads.data.tokenizing import CACHE_VERSION, tokenizer_fingerprint
 
-FIRST_BUCKET = 16
+DOUBLING_LENGTHS = tuple(16 << power for power in range(20))
 
 
 def sentence_columns(
@@ -148,7 +148,7 @@ def bucket_lengths(
         return [max_length]
     top = min(max_length, -(-longest // 8) * 8)
     if wanted is None:
-        wanted = [FIRST_BUCKET << power for power in range(max_length.bit_length())]
+        wanted = DOUBLING_LENGTHS
     return [*sorted({length for length in wanted if 0 < length < top}), max(top, 1)]
 
 

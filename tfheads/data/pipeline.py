@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfheads.data.masking import IGNORED, TokenMasking
 from tfheads.data.tokenizing import flatten_tokens
+from tfheads.vocabulary import check_data
 
 # Orders of rows, orders of batches: two streams of numbers that must not repeat each other.
 ROW_ORDER, BATCH_ORDER = 1, 2
@@ -61,14 +62,9 @@ class BatchSource:
 
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raises ValueError when a token id is not below the model's `vocab_size`, before anything is trained."""
-        ids = self.columns["input_ids"]
-        lowest, highest = int(tf.reduce_min(ids)), int(tf.reduce_max(ids))
-        if lowest < 0 or highest >= vocab_size:
-            wrong = lowest if lowest < 0 else highest
-            raise ValueError(
-                f"the data holds token id {wrong}, the model takes 0 .. {vocab_size - 1} "
-                f"(vocab_size={vocab_size}); use the model's own tokenizer, or resize its embeddings."
-            )
+        ids = self._token_ids()
+        if ids is not None and tf.size(ids) > 0:
+            check_data(ids, vocab_size)
 
     def steps_per_epoch(self, batch_size: int, drop_remainder: bool = True) -> int:
         """How many batches of `batch_size` rows (of this shard) an epoch has."""
@@ -186,6 +182,10 @@ class BatchSource:
         """The number of the row that each row of `batches(batch_size, shuffle=False)` is, one batch after another."""
         rows, _ = self._plan(batch_size, None, 0, drop_remainder=False)
         return rows[rows != NO_ROW].numpy()
+
+    def _token_ids(self) -> tf.Tensor | None:
+        """All ids, in any shape."""
+        return self.columns["input_ids"]
 
     def _gather(self, rows: tf.Tensor, length: tf.Tensor) -> dict[str, tf.Tensor]:
         raise NotImplementedError

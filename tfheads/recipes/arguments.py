@@ -28,6 +28,9 @@ class ModelArguments:
     config_overrides: dict[str, object] = argument({}, "config values to replace, such as n_layer=4,n_embd=256")
     tokenizer_name: str | None = argument(None, "directory or Hub id of the tokenizer; default: the model's")
     cache_dir: str | None = argument(None, "where downloads from the Hub are kept; default: the usual cache")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = argument(
+        None, "dtype of the weights; auto: the checkpoint's, or float32; default: float32", also=["torch_dtype"]
+    )
     model_revision: str = argument("main", "branch, tag or commit of the checkpoint")
     ignore_mismatched_sizes: bool = argument(False, "whether a new head replaces a checkpoint's that has other labels")
     token: str | None = argument(None, "Hub token for private models; default: the one of `hf auth login`", secret=True)
@@ -142,14 +145,16 @@ class TrainingArguments:
     lr_scheduler_type: Literal[tuple(SCHEDULES)] = argument("linear", "course of the learning rate after the warm-up")
     lr_scheduler_kwargs: dict[str, object] = argument({}, "options of that course, such as num_cycles=3")
     warmup_ratio: float = argument(0.0, "part of the steps in which the learning rate rises", at_least=0, at_most=1)
-    warmup_steps: int = argument(0, "steps in which it rises, instead of warmup_ratio", at_least=0)
+    warmup_steps: float = argument(
+        0, "steps in which it rises, or below 1 the part of the steps, instead of warmup_ratio", at_least=0
+    )
     weight_decay: float = argument(0.0, "AdamW's decay, on matrices only", at_least=0)
     adam_beta1: float = argument(0.9, "AdamW's mean of gradients", at_least=0, below=1)
     adam_beta2: float = argument(0.999, "AdamW's mean of squared gradients", at_least=0, below=1)
     adam_epsilon: float = argument(1e-8, "AdamW's epsilon", above=0)
     max_grad_norm: float = argument(1.0, "gradients are clipped to this norm; 0 for no clipping", at_least=0)
-    bf16: bool = argument(False, "compute in bfloat16, keep float32 weights (mixed_bfloat16)")
-    fp16: bool = argument(False, "compute in float16 with a scaled loss, keep float32 weights (mixed_float16)")
+    bf16: bool = argument(False, "compute in bfloat16 with weights in float32 (mixed_bfloat16)")
+    fp16: bool = argument(False, "compute in float16 with a scaled loss, weights in float32 (mixed_float16)")
     gradient_checkpointing: bool = argument(
         False, "compute inner values again for the gradient, which takes less memory", also=["activation_checkpointing"]
     )
@@ -192,6 +197,8 @@ class TrainingArguments:
             raise ValueError("there is nothing to do: set do_train or do_eval")
         if self.bf16 and self.fp16:
             raise ValueError("give bf16 or fp16, not both")
+        if self.dtype not in (None, "auto"):
+            self.policy_for(self.dtype)
         if self.max_steps == 0:
             raise ValueError("max_steps must be at least 1, or -1 for no limit, got 0")
         if self.warmup_ratio and self.warmup_steps:
@@ -236,8 +243,21 @@ class TrainingArguments:
 
     @property
     def policy(self) -> str:
-        """Keras' dtype policy."""
-        return "mixed_bfloat16" if self.bf16 else "mixed_float16" if self.fp16 else "float32"
+        """Keras' dtype policy, where the checkpoint does not decide."""
+        return self.policy_for("float32" if self.dtype in (None, "auto") else self.dtype)
+
+    def policy_for(self, weights: str) -> str:
+        """Keras' dtype policy for weights of a dtype.
+
+        Raises:
+            ValueError: bf16 or fp16, which need float32 weights (or for bf16 bfloat16 ones, in which all is computed).
+        """
+        flag, computed = ("bf16", "bfloat16") if self.bf16 else ("fp16", "float16")
+        if not (self.bf16 or self.fp16) or (flag, weights) == ("bf16", "bfloat16"):
+            return weights
+        if weights != "float32":
+            raise ValueError(f"dtype must be float32 with {flag}, which keeps weights in it, got {weights}")
+        return f"mixed_{computed}"
 
     def public(self) -> dict:
         """All arguments as plain values, without tokens: what may go into logs and files."""
@@ -283,6 +303,10 @@ class MaskedRowArguments:
         at_least=4,
     )
     line_by_line: bool = argument(False, "whether each row of the text stays a row, cut at max_seq_length")
+    pad_to_max_length: bool = argument(
+        False,
+        "whether such rows are padded to max_seq_length, so that XLA compiles once, not to 16, 32, ...",
+    )
     mlm_probability: float = argument(0.15, "part of the tokens to predict", above=0, below=1)
     whole_word_mask: bool = argument(False, "whether all pieces of a word are masked together")
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import datasets
 import keras
 
+from tfheads.data.labelled_text import DOUBLING_LENGTHS
 from tfheads.data.language_modeling import causal_blocks, masked_blocks
 from tfheads.data.masking import TokenMasking
 from tfheads.data.pipeline import BatchSource, StreamedBlocks
@@ -67,6 +68,7 @@ def masked_language_modelling(arguments: MaskedLanguageModellingArguments) -> Tr
             tokenizer,
             arguments.max_seq_length,
             line_by_line=arguments.line_by_line,
+            bucket_lengths=() if arguments.pad_to_max_length else DOUBLING_LENGTHS,
             whole_word=arguments.whole_word_mask,
             maximum=model.backbone.length_limit,
             num_proc=arguments.preprocessing_num_workers,

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 import transformers
 
 from tfheads.checkpoints import hub, tokenizers
-from tfheads.checkpoints.pretrained import read_config
+from tfheads.checkpoints.pretrained import read_config, stored_dtype
+from tfheads.checkpoints.tensor_files import open_tensors
 from tfheads.models import TaskModel
 from tfheads.recipes.arguments import TrainingArguments
 from tfheads.registry import family_of
+from tfheads.vocabulary import check_tokenizer, highest_id
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 TARGET_IDS = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
@@ -30,7 +32,7 @@ def load_model(arguments: TrainingArguments, tokenizer, task: type[TaskModel], *
 
     Args:
         arguments: of the run.
-        tokenizer: its size and its special tokens are those of a model with new weights.
+        tokenizer: its ids and its special tokens are those of a model with new weights.
         task: such as `AutoModelForCausalLM`.
         head: config values that the data decides, such as those of `label_config`.
 
@@ -39,18 +41,23 @@ def load_model(arguments: TrainingArguments, tokenizer, task: type[TaskModel], *
         FileNotFoundError: no such checkpoint.
     """
     if arguments.model_name_or_path is not None:
-        options = {"dtype": arguments.policy, "seed": arguments.seed, **download_options(arguments)}
+        options = {"dtype": _checkpoint_policy(arguments), "seed": arguments.seed, **download_options(arguments)}
         options["ignore_mismatched_sizes"] = arguments.ignore_mismatched_sizes
         model = task.from_pretrained(arguments.model_name_or_path, **options, **head)
     else:
         config = new_config(arguments, tokenizer)
         model = task.from_config(config, dtype=arguments.policy, seed=arguments.seed, **head)
-    if len(tokenizer) > model.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} tokens, but the model only {model.vocab_size}: they do not belong "
-            "together; give the model's own tokenizer as tokenizer_name"
-        )
+    check_tokenizer(tokenizer, model.vocab_size)
     return model
+
+
+def _checkpoint_policy(arguments: TrainingArguments) -> str:
+    """Keras' dtype policy for a checkpoint, which decides on its own if dtype is "auto"."""
+    if arguments.dtype != "auto":
+        return arguments.policy
+    directory = hub.resolve(arguments.model_name_or_path, **download_options(arguments))
+    with open_tensors(directory) as tensors:
+        return arguments.policy_for(stored_dtype(tensors))
 
 
 def label_config(names: Sequence[str]) -> dict:
@@ -79,7 +86,7 @@ def new_config(arguments: TrainingArguments, tokenizer) -> transformers.PreTrain
     absent = {name: None for name in SPECIAL_IDS if getattr(config, name, None) is not None and name not in own}
     overrides = {config.attribute_map.get(name, name): value for name, value in arguments.config_overrides.items()}
     targets = _target_ids(config, own)
-    values = {**config.to_dict(), "vocab_size": len(tokenizer), **own, **absent, **targets, **overrides}
+    values = {**config.to_dict(), "vocab_size": highest_id(tokenizer) + 1, **own, **absent, **targets, **overrides}
     return type(config)(**values)
 
 
@@ -103,5 +110,4 @@ def _target_ids(config: transformers.PreTrainedConfig, own: Mapping[str, int]) -
 
 def download_options(arguments: TrainingArguments) -> dict:
     """How the checkpoint is fetched, for functions of `tfheads.checkpoints`."""
-    revision = arguments.model_revision if arguments.model_name_or_path else "main"
-    return {"revision": revision, "token": arguments.token, "cache_dir": arguments.cache_dir}
+    return {"revision": arguments.model_revision, "token": arguments.token, "cache_dir": arguments.cache_dir}

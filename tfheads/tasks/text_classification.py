@@ -12,6 +12,7 @@ from tfheads.outputs import ModelOutput
 from tfheads.preprocessing.label_names import LabelNames
 from tfheads.preprocessing.texts import TextReader, are_texts
 from tfheads.registry import task
+from tfheads.vocabulary import check_tokenizer
 
 
 @task("text-classification", weights_of="sequence-classification")
@@ -52,8 +53,7 @@ class ForTextClassification(ReadsTwice, TaskModel):
             return
         if not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
             raise TypeError(f"tokenizer must be one of transformers, got {type(tokenizer).__name__}")
-        if len(tokenizer) > self.vocab_size:
-            raise ValueError(f"tokenizer must have at most the model's {self.vocab_size} tokens, got {len(tokenizer)}")
+        check_tokenizer(tokenizer, self.vocab_size)
         ids = (self.config.pad_token_id, tokenizer.pad_token_id, 0)  # the head may know padding by the config's id
         fill = next(one for one in ids if one is not None)
         self._reader = TextReader(tokenizer, self.backbone.input_names, self.backbone.length_limit, fill)
