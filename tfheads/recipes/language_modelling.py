@@ -149,8 +149,6 @@ def corpus(arguments: TrainingArguments) -> dict[str, datasets.Dataset | dataset
     Raises:
         ValueError: there is nothing to train or to evaluate on.
     """
-    if arguments.overwrite_cache:
-        datasets.disable_caching()
     texts = load_text(
         arguments.dataset_name,
         arguments.dataset_config_name,
