@@ -2,8 +2,8 @@
 
 import quiet_start  # noqa: F401
 
-from tfheads.recipes.command_line import parse_or_exit
-from tfheads.recipes.conditional_generation import ConditionalGenerationArguments, run_conditional_generation
+from tfheads.recipes.conditional_generation import ConditionalGenerationArguments, conditional_generation
+from tfheads.recipes.devices import run_script
 
 if __name__ == "__main__":
-    run_conditional_generation(parse_or_exit(ConditionalGenerationArguments))
+    run_script(ConditionalGenerationArguments, conditional_generation)

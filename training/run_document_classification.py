@@ -2,8 +2,8 @@
 
 import quiet_start  # noqa: F401
 
-from tfheads.recipes.command_line import parse_or_exit
-from tfheads.recipes.document_classification import DocumentClassificationArguments, run_document_classification
+from tfheads.recipes.devices import run_script
+from tfheads.recipes.document_classification import DocumentClassificationArguments, document_classification
 
 if __name__ == "__main__":
-    run_document_classification(parse_or_exit(DocumentClassificationArguments))
+    run_script(DocumentClassificationArguments, document_classification)

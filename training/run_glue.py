@@ -3,8 +3,8 @@
 import quiet_start  # noqa: F401
 
 from tfheads.recipes.arguments import TextClassificationArguments
-from tfheads.recipes.command_line import parse_or_exit
-from tfheads.recipes.text_classification import run_text_classification
+from tfheads.recipes.devices import run_script
+from tfheads.recipes.text_classification import text_classification
 
 if __name__ == "__main__":
-    run_text_classification(parse_or_exit(TextClassificationArguments))
+    run_script(TextClassificationArguments, text_classification)

@@ -3,8 +3,8 @@
 import quiet_start  # noqa: F401
 
 from tfheads.recipes.arguments import MaskedLanguageModellingArguments
-from tfheads.recipes.command_line import parse_or_exit
-from tfheads.recipes.language_modelling import run_masked_language_modelling
+from tfheads.recipes.devices import run_script
+from tfheads.recipes.language_modelling import masked_language_modelling
 
 if __name__ == "__main__":
-    run_masked_language_modelling(parse_or_exit(MaskedLanguageModellingArguments))
+    run_script(MaskedLanguageModellingArguments, masked_language_modelling)

@@ -2,8 +2,8 @@
 
 import quiet_start  # noqa: F401
 
-from tfheads.recipes.command_line import parse_or_exit
-from tfheads.recipes.multiple_choice import MultipleChoiceArguments, run_multiple_choice
+from tfheads.recipes.devices import run_script
+from tfheads.recipes.multiple_choice import MultipleChoiceArguments, multiple_choice
 
 if __name__ == "__main__":
-    run_multiple_choice(parse_or_exit(MultipleChoiceArguments))
+    run_script(MultipleChoiceArguments, multiple_choice)

@@ -3,8 +3,8 @@
 import quiet_start  # noqa: F401
 
 from tfheads.recipes.arguments import TokenClassificationArguments
-from tfheads.recipes.command_line import parse_or_exit
-from tfheads.recipes.token_classification import run_token_classification
+from tfheads.recipes.devices import run_script
+from tfheads.recipes.token_classification import token_classification
 
 if __name__ == "__main__":
-    run_token_classification(parse_or_exit(TokenClassificationArguments))
+    run_script(TokenClassificationArguments, token_classification)

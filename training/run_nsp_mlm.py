@@ -2,8 +2,8 @@
 
 import quiet_start  # noqa: F401
 
-from tfheads.recipes.command_line import parse_or_exit
-from tfheads.recipes.pre_training import PreTrainingArguments, run_pre_training
+from tfheads.recipes.devices import run_script
+from tfheads.recipes.pre_training import PreTrainingArguments, pre_training
 
 if __name__ == "__main__":
-    run_pre_training(parse_or_exit(PreTrainingArguments))
+    run_script(PreTrainingArguments, pre_training)

@@ -3,8 +3,8 @@
 import quiet_start  # noqa: F401
 
 from tfheads.recipes.arguments import QuestionAnsweringArguments
-from tfheads.recipes.command_line import parse_or_exit
-from tfheads.recipes.question_answering import run_question_answering
+from tfheads.recipes.devices import run_script
+from tfheads.recipes.question_answering import question_answering
 
 if __name__ == "__main__":
-    run_question_answering(parse_or_exit(QuestionAnsweringArguments))
+    run_script(QuestionAnsweringArguments, question_answering)

@@ -2,8 +2,8 @@
 
 import quiet_start  # noqa: F401
 
-from tfheads.recipes.command_line import parse_or_exit
-from tfheads.recipes.summarization import SummarizationArguments, run_summarization
+from tfheads.recipes.devices import run_script
+from tfheads.recipes.summarization import SummarizationArguments, summarization
 
 if __name__ == "__main__":
-    run_summarization(parse_or_exit(SummarizationArguments))
+    run_script(SummarizationArguments, summarization)

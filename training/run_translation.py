@@ -2,8 +2,8 @@
 
 import quiet_start  # noqa: F401
 
-from tfheads.recipes.command_line import parse_or_exit
-from tfheads.recipes.translation import TranslationArguments, run_translation
+from tfheads.recipes.devices import run_script
+from tfheads.recipes.translation import TranslationArguments, translation
 
 if __name__ == "__main__":
-    run_translation(parse_or_exit(TranslationArguments))
+    run_script(TranslationArguments, translation)

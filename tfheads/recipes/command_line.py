@@ -4,6 +4,7 @@ Each field is a flag of the same name. Flags win over the file, the file wins ov
 unknown flag or key is an error that names the nearest known one, and every value is checked before anything runs.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -12,7 +13,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,10 +77,20 @@ def parse(cls: type, arguments: Sequence[str] | None = None, program: str | None
 
 def parse_or_exit(cls: type, arguments: Sequence[str] | None = None):
     """As `parse`, for a program: an error is printed as one line and ends the process with status 2."""
-    try:
+    with mistakes_in_one_line():
         return parse(cls, arguments)
-    except (ValueError, TypeError, FileNotFoundError) as error:
-        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def mistakes_in_one_line() -> Iterator[None]:
+    """For a program: what is wrong with its arguments or its data is one line of text, and ends it with status 2."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        if isinstance(error, KeyError) and " " not in text:
+            raise  # a bare key is a fault of the program
+        print(f"{Path(sys.argv[0]).name}: error: {' '.join(text.split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

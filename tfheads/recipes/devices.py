@@ -7,6 +7,7 @@ import datasets
 
 from tfheads import distribute
 from tfheads.recipes.arguments import TrainingArguments
+from tfheads.recipes.command_line import mistakes_in_one_line, parse_or_exit
 from tfheads.recipes.training import TrainingRun
 
 OWN = ("output_dir", "overwrite_output_dir", "cache_dir", "preprocessing_num_workers")  # of each worker
@@ -15,26 +16,46 @@ OWN = ("output_dir", "overwrite_output_dir", "cache_dir", "preprocessing_num_wor
 Preparation = Callable[[TrainingArguments], TrainingRun]
 
 
-def run_on_devices(prepare: Preparation, arguments: TrainingArguments) -> dict[str, float]:
+def run_script(arguments_class: type, prepare: Preparation) -> None:
+    """What a script does: a run as its command line says.
+
+    Mistakes in the arguments or the data end the process with one line; what fails after them keeps its traceback.
+
+    Args:
+        arguments_class: of the arguments.
+        prepare: from the arguments to the run, with its model.
+    """
+    run_on_devices(prepare, parse_or_exit(arguments_class), mistakes_in_one_line)
+
+
+def run_on_devices(
+    prepare: Preparation,
+    arguments: TrainingArguments,
+    preparing: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+) -> dict[str, float]:
     """Prepares and does a run under the strategy of the arguments; returns what all_results.json holds.
 
     Args:
         prepare: from the arguments to the run, with its model.
         arguments: of the run, the same on all workers.
+        preparing: makes the scope in which everything up to the run itself is done.
 
     Raises:
         ValueError, OSError, TimeoutError, RuntimeError: see `tfheads.distribute.strategy`.
     """
-    strategy = distribute.strategy(
-        arguments.strategy,
-        replicas=arguments.num_replicas,
-        tpu=arguments.tpu_name,
-        agreement={name: value for name, value in arguments.public().items() if name not in OWN},
-    )
+    with preparing():
+        strategy = distribute.strategy(
+            arguments.strategy,
+            replicas=arguments.num_replicas,
+            tpu=arguments.tpu_name,
+            agreement={name: value for name, value in arguments.public().items() if name not in OWN},
+        )
     with strategy.scope(), _caching(arguments):
         if not distribute.is_chief():
             datasets.disable_progress_bars()
-        return prepare(arguments).run()
+        with preparing():
+            run = prepare(arguments)
+        return run.run()
 
 
 @contextlib.contextmanager

@@ -357,6 +357,7 @@ def check_output_dir(arguments: TrainingArguments) -> None:
     Raises:
         FileExistsError: output_dir holds a model, no state to go on from, and overwrite_output_dir is not set.
         NotADirectoryError: output_dir is a file.
+        FileNotFoundError: there is no checkpoint to go on from at resume_from_checkpoint.
         ValueError: overwrite_output_dir would remove the checkpoint to go on from.
     """
     path, checkpoint = Path(arguments.output_dir), arguments.resume_from_checkpoint
@@ -364,6 +365,8 @@ def check_output_dir(arguments: TrainingArguments) -> None:
         raise NotADirectoryError(f"output_dir must be a directory, {path} is a file")
     if not arguments.do_train:
         return
+    if checkpoint and not Path(checkpoint).is_dir():
+        raise FileNotFoundError(f"resume_from_checkpoint must be a directory, {checkpoint} does not exist")
     if checkpoint and arguments.overwrite_output_dir and Path(checkpoint).resolve().parent == path.resolve():
         raise ValueError(
             f"resume_from_checkpoint {checkpoint} is in output_dir, from which overwrite_output_dir removes it: "
