@@ -9,6 +9,7 @@ from keras import ops
 
 from tfheads.configs import ConfigReader, config_from_dict, config_to_dict
 from tfheads.layers.part import Part, dtype_scope, part
+from tfheads.layers.shapes import sizes
 from tfheads.layers.stack import DecodingState, Stack
 from tfheads.losses import IGNORED
 
@@ -91,7 +92,7 @@ class EmbeddedStack(Part):
 
     def decoding_state(self, inputs: Mapping, slots: int) -> DecodingState:
         """What generation starts from: an empty cache of `slots` tokens, and the encoder's output if there is one."""
-        batch = ops.shape(inputs.get("input_ids", inputs.get("encoder_hidden_states")))[0]
+        batch = sizes(inputs.get("input_ids", inputs.get("encoder_hidden_states")))[0]
         return self.stack.decoding_state(batch, slots, **self._memory(inputs))
 
     def extend(self, inputs: Mapping, state: DecodingState, slot) -> tuple:
@@ -115,7 +116,7 @@ class EmbeddedStack(Part):
         given = inputs["inputs_embeds"] if inputs.get("input_ids") is None else inputs["input_ids"]
         positions, real = inputs.get("position_ids"), inputs.get("attention_mask")
         if positions is None:
-            positions = self.position_ids(inputs, ops.shape(given)[1])
+            positions = self.position_ids(inputs, sizes(given)[1])
         real = None if real is None else ops.cast(real, "bool")
         return self.embeddings(inputs, positions=positions, training=training), real, positions
 
@@ -124,7 +125,7 @@ class EmbeddedStack(Part):
         if encoded is None:
             return {}
         mask = inputs.get("encoder_attention_mask")
-        visible = ops.ones(ops.shape(encoded)[:2], "bool") if mask is None else ops.cast(mask, "bool")
+        visible = ops.ones(sizes(encoded)[:2], "bool") if mask is None else ops.cast(mask, "bool")
         return {"memory": self.stack.memory(encoded), "memory_visible": visible}
 
 

@@ -7,6 +7,7 @@ from tfheads.layers.activations import activation
 from tfheads.layers.column_blocks import ColumnBlocks
 from tfheads.layers.compilation import apart
 from tfheads.layers.part import Part, part
+from tfheads.layers.products import matrix_product
 from tfheads.layers.projections import dense
 from tfheads.losses import TokenCrossEntropy
 
@@ -73,7 +74,8 @@ class LanguageModelHead(Part):
         if isinstance(token_table, ColumnBlocks):
             logits = token_table.product(ops.cast(hidden, self.compute_dtype))
         else:
-            logits = ops.matmul(hidden, ops.transpose(ops.cast(token_table, self.compute_dtype)))
+            hidden, table = (ops.cast(value, self.compute_dtype) for value in (hidden, token_table))
+            logits = matrix_product(hidden, table, transpose=True)
         return with_row(logits, self.bias) if self.bias is not None else logits
 
 

@@ -9,6 +9,7 @@ from tfheads.layers.activations import activation
 from tfheads.layers.dropout import Dropout
 from tfheads.layers.part import Part, part
 from tfheads.layers.projections import dense
+from tfheads.layers.shapes import sizes
 
 
 @part
@@ -45,8 +46,8 @@ class LastToken(Part):
         elif inputs.get("attention_mask") is not None:
             real = ops.cast(inputs["attention_mask"], "bool")
         else:
-            real = ops.ones(ops.shape(hidden)[:2], "bool")
-        return ops.max(ops.where(real, ops.arange(ops.shape(hidden)[1])[None, :], 0), axis=1)
+            real = ops.ones(sizes(hidden)[:2], "bool")
+        return ops.max(ops.where(real, ops.arange(sizes(hidden)[1])[None, :], 0), axis=1)
 
 
 @part

@@ -7,6 +7,7 @@ from tfheads.layers.part import Part, part
 from tfheads.layers.projections import dense
 from tfheads.layers.rotary import rotated
 from tfheads.layers.rows import row_product, row_softmax
+from tfheads.layers.shapes import sizes
 from tfheads.layers.slots import write_slots
 
 HIDDEN = -1e9  # a score that softmax turns into 0; finite, so that a row which sees nothing stays finite
@@ -91,9 +92,7 @@ class Attention(Part):
                 for old, new in zip(cache, (key, value), strict=True)
             )
         mixed = self._attend(query, key, value, visible, bias, training)
-        mixed = ops.reshape(
-            ops.transpose(mixed, (0, 2, 1, 3)), (*ops.shape(hidden)[:2], self.num_heads * self.head_dim)
-        )
+        mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (*sizes(hidden)[:2], self.num_heads * self.head_dim))
         return self.output_dense(mixed), cache
 
     def _attend(self, query, key, value, visible, bias, training):
@@ -109,10 +108,10 @@ class Attention(Part):
         return self._regrouped(row_product(weights, value), self.num_heads)
 
     def _split(self, x, heads):
-        return ops.transpose(ops.reshape(x, (*ops.shape(x)[:2], heads, self.head_dim)), (0, 2, 1, 3))
+        return ops.transpose(ops.reshape(x, (*sizes(x)[:2], heads, self.head_dim)), (0, 2, 1, 3))
 
     def _regrouped(self, x, heads):
         """`[batch, other heads, time, width]` with the queries of the heads that share a key side by side, or apart."""
         if self.num_heads == self.num_key_value_heads:
             return x
-        return ops.reshape(x, (ops.shape(x)[0], heads, -1, ops.shape(x)[3]))
+        return ops.reshape(x, (sizes(x)[0], heads, -1, x.shape[3]))

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from tfheads.layers.part import Part, embedding, part
@@ -33,11 +34,11 @@ class BucketedPositionBias(Part):
             buckets = self._of(ops.abs(behind)) + ops.where(behind > 0, self.num_buckets // 2, 0)
         else:
             buckets = self._of(ops.maximum(-behind, 0))
-        values = ops.take(ops.cast(self.bias.embeddings, "float32"), buckets, axis=0)
+        values = tf.gather(ops.cast(self.bias.embeddings, "float32"), buckets)
         return ops.transpose(values, (0, 3, 1, 2))
 
     def _of(self, distances):
-        return ops.take(ops.convert_to_tensor(self.buckets), ops.minimum(distances, len(self.buckets) - 1), axis=0)
+        return tf.gather(self.buckets, ops.minimum(distances, len(self.buckets) - 1))
 
 
 def distance_buckets(num_buckets: int, max_distance: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfheads.layers.compilation import under_xla
 from tfheads.layers.rows import row_product
+from tfheads.layers.shapes import sizes
 
 WIDTH = 32  # as wide as is fast for one row and for several, measured in docs/benchmarks.md
 
@@ -33,13 +34,12 @@ class ColumnBlocks:
     def product(self, x: tf.Tensor) -> tf.Tensor:
         """`x` `[..., inputs]` times the matrix, `[..., outputs]`, in the dtype of `x`."""
         blocks = tf.cast(self.variable, x.dtype)
-        before = [fixed or size for fixed, size in zip(x.shape[:-1], tf.unstack(tf.shape(x)[:-1]), strict=True)]
         rows = tf.reshape(x, [1, -1, self.inputs])
         if x.shape[:-1].num_elements() == 1:
             made = row_product(rows, blocks)
         else:
             made = tf.transpose(tf.matmul(rows, blocks), [1, 0, 2])
-        made = tf.reshape(made, [*before, blocks.shape[0] * WIDTH])
+        made = tf.reshape(made, [*sizes(x)[:-1], blocks.shape[0] * WIDTH])
         return made if made.shape[-1] == self.outputs else made[..., : self.outputs]
 
 

@@ -63,7 +63,8 @@ class Dropout(keras.layers.Dropout):
 def uniform_bits(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Uniform uint32 numbers of a shape, from two uint32 numbers."""
     places = tf.cast(tf.reshape(tf.range(tf.reduce_prod(shape)), shape), tf.uint32)
-    return hash_bits(hash_bits(places + hash_bits(seed[0])) ^ hash_bits(seed[1]))
+    first, second = tf.unstack(hash_bits(seed))
+    return hash_bits(hash_bits(places + first) ^ second)
 
 
 def hash_bits(bits: tf.Tensor) -> tf.Tensor:

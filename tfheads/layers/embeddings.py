@@ -5,6 +5,7 @@ from keras import ops
 
 from tfheads.layers.dropout import Dropout
 from tfheads.layers.part import Part, embedding, part
+from tfheads.layers.shapes import sizes
 
 
 @part
@@ -86,7 +87,7 @@ class TextEmbeddings(Part):
         if self.token_type is None:
             return x
         types = inputs.get("token_type_ids")
-        return x + self.token_type(ops.zeros(ops.shape(x)[:2], "int32") if types is None else types)
+        return x + self.token_type(ops.zeros(sizes(x)[:2], "int32") if types is None else types)
 
 
 @part

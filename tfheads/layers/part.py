@@ -85,8 +85,16 @@ def dtype_scope(dtype: "str | keras.DTypePolicy | None") -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def embedding(rows: int, width: int, dtype=None) -> keras.layers.Embedding:
-    """A built `Embedding` layer, table `[rows, width]`."""
-    layer = keras.layers.Embedding(rows, width, embeddings_initializer=matrix_initializer(), dtype=dtype)
+@part
+class Table(keras.layers.Embedding):
+    """An `Embedding` layer for rows that exist, as models check: Keras' own spends operations on negative numbers."""
+
+    def call(self, inputs):
+        return tf.cast(tf.gather(self.embeddings, inputs), self.compute_dtype)
+
+
+def embedding(rows: int, width: int, dtype=None) -> Table:
+    """A built table `[rows, width]`."""
+    layer = Table(rows, width, embeddings_initializer=matrix_initializer(), dtype=dtype)
     layer.build((None, None))
     return layer

@@ -9,6 +9,7 @@ from keras import ops
 from tfheads.layers.column_blocks import blocks_of
 from tfheads.layers.compilation import under_xla_on_cpu
 from tfheads.layers.part import matrix_initializer
+from tfheads.layers.products import matrix_product
 
 
 @keras.saving.register_keras_serializable("tfheads")
@@ -40,18 +41,22 @@ class Projection(keras.layers.Dense):
         return outputs if self.adapter is None else outputs + self.adapter(inputs, training=training)
 
     def _product(self, inputs, training):
-        parts, blocks = row_parts(inputs.shape, self.kernel.shape[0]), blocks_of(self.kernel)
-        if self.quantization_mode is not None or (parts == 1 and blocks is None):
+        if self.quantization_mode is not None:
             return super().call(inputs, training=training)
-        if blocks is not None:
-            outputs = blocks.product(ops.cast(inputs, self.compute_dtype))
+        inputs = ops.cast(inputs, self.compute_dtype)
+        bias = ops.cast(self.bias, self.compute_dtype) if self.use_bias else None
+        parts, blocks = row_parts(inputs.shape, self.kernel.shape[0]), blocks_of(self.kernel)
+        if parts == 1 and blocks is None:
+            outputs = matrix_product(inputs, ops.cast(self.kernel, self.compute_dtype), bias)
         else:
-            kernel = ops.reshape(ops.cast(self.kernel, self.compute_dtype), (parts, -1, self.units))
-            row = ops.reshape(ops.cast(inputs, self.compute_dtype), (parts, 1, -1))
-            outputs = ops.reshape(ops.sum(ops.matmul(row, kernel), axis=0), (*inputs.shape[:-1], self.units))
-        if self.use_bias:
-            outputs = outputs + ops.cast(self.bias, outputs.dtype)
+            outputs = blocks.product(inputs) if blocks is not None else self._row_product(inputs, parts)
+            outputs = outputs if bias is None else outputs + bias
         return outputs if self.activation is None else self.activation(outputs)
+
+    def _row_product(self, row, parts):
+        kernel = ops.reshape(ops.cast(self.kernel, self.compute_dtype), (parts, -1, self.units))
+        product = ops.sum(ops.matmul(ops.reshape(row, (parts, 1, -1)), kernel), axis=0)
+        return ops.reshape(product, (*row.shape[:-1], self.units))
 
 
 def row_parts(shape: tf.TensorShape, width: int) -> int:

@@ -9,6 +9,7 @@ from keras import ops
 from tfheads.layers.dropout import Dropout
 from tfheads.layers.part import Part, part
 from tfheads.layers.rematerialisation import rematerialised
+from tfheads.layers.shapes import sizes
 from tfheads.layers.slots import write_slots
 
 
@@ -136,7 +137,7 @@ class Stack(Part):
 
     def _sight(self, hidden, real, positions, state, slot):
         """The arguments that all self-attentions share, and the state's new `filled` and `positions`."""
-        batch, time = ops.shape(hidden)[0], ops.shape(hidden)[1]
+        batch, time = sizes(hidden)[:2]
         if state is None:
             filled, key_positions, queries = real, positions, ops.arange(time)
         else:
@@ -148,7 +149,7 @@ class Stack(Part):
             queries = slot + ops.arange(time)
         visible = None if filled is None else ops.expand_dims(filled, (1, 2))
         if self.causal:
-            keys = ops.arange(time if state is None else ops.shape(filled)[1])
+            keys = ops.arange(time if state is None else sizes(filled)[1])
             past = (keys[None, :] <= queries[:, None])[None, None]
             visible = past if visible is None else ops.logical_and(visible, past)
         sight = {"visible": visible}
