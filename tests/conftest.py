@@ -1,11 +1,18 @@
-"""The order of the tests, and fixtures of several files."""
+"""What the tests run with, their order, and fixtures of several files."""
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import wandb
+
+gc.disable()  # until everything is imported
+XLA = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes --xla_cpu_parallel_codegen_split_count=1"
+"""XLA's own work is all there, LLVM's is quick: what it compiles runs once or twice. The slow tests do without."""
+os.environ.setdefault("XLA_FLAGS", XLA)
+
+import wandb  # noqa: E402 - after the above
 
 LONGEST = ["documentation", "distribution", "heads", "generation_parity", "restarts", "recipes", "recipes_translation"]
 LONGEST += ["precision", "pipelines_text_to_text", "serving_writing", "serving", "serving_classes"]
@@ -21,6 +28,7 @@ def pytest_collection_finish() -> None:
     """What has been imported stays: the collector of garbage need not look through it a thousand times."""
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
+    gc.enable()
 
 
 @pytest.fixture
