@@ -6,6 +6,7 @@ import json
 import datasets
 import pytest
 
+from tests.fake_hub import fake_hub
 from tfheads.data import sources
 
 
@@ -188,8 +189,70 @@ def test_a_folder_with_splits_is_a_named_one_too(tmp_path, load):
         assert [row["text"] for row in found["train"]] == ["0", "1", "2"]
         assert [row["text"] for row in found["validation"]] == ["held out"]
     write_lines(tmp_path / "headless/test.jsonl", [{"body": "x"}])
-    with pytest.raises(KeyError, match="has no split 'train', its splits are test"):
+    with pytest.raises(KeyError, match="has no split 'train' or 'validation', its splits are test"):
         load(str(tmp_path / "headless"))
+
+
+def test_an_evaluation_needs_no_train_split(tmp_path, load):
+    write_lines(tmp_path / "named/validation.jsonl", [{"body": "held out", "label": 7}])
+    for streaming in (False, True):
+        found = load(str(tmp_path / "named"), streaming=streaming)
+        assert [row["text"] for row in found.pop("validation")] == ["held out"] and not found
+    splits = sources.load_splits(str(tmp_path / "named"), files={}, cache_dir=str(tmp_path / "cache"))
+    assert set(splits) == {"validation"} and splits["validation"]["label"][:] == [7]
+
+
+@pytest.mark.parametrize(
+    ("percentage", "expected"), [(0.5, [0, 200]), (1.5, [0, 1, 2, 200, 201, 202]), (0.25, [0]), (0.1 + 0.2, [0, 1, 2])]
+)
+def test_parts_of_a_percent_of_a_stream(percentage, expected):
+    stream = datasets.Dataset.from_dict({"text": [str(row) for row in range(400)]}).to_iterable_dataset()
+    train, validation = sources.split_validation(stream, percentage)
+    assert [int(row["text"]) for row in validation] == expected
+    assert [int(row["text"]) for row in train] == [row for row in range(400) if row not in expected]
+
+
+CARD = """---
+configs:
+- config_name: default
+  data_files:
+  - {split: train, path: train.jsonl}
+  - {split: validation, path: validation.jsonl}
+- config_name: short
+  data_files: short/train.jsonl
+---
+"""
+
+
+def test_datasets_of_the_hub(load, monkeypatch):
+    """A private one: plain and streamed, another revision, a configuration; and what is wrong with others."""
+    with fake_hub(logged_in=False) as hub:
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)
+        lines = {name: json.dumps({"text": name}) + "\n" for name in ("new", "held out", "old", "short")}
+        files = {
+            "train.jsonl": lines["new"],
+            "validation.jsonl": lines["held out"],
+            "short/train.jsonl": lines["short"],
+        }
+        hub.add("datasets/tester/text", {**files, "README.md": CARD}, private=True)
+        hub.add("datasets/tester/text", {"train.jsonl": lines["old"]}, branch="v1")
+        hub.add("datasets/tester/broken", {"train.jsonl": '{"text": '})
+
+        def texts(**options) -> dict[str, list[str]]:
+            found = load("tester/text", token=hub.token, validation_split_percentage=0, **options)
+            return {split: [row["text"] for row in rows] for split, rows in found.items()}
+
+        for streaming in (False, True):
+            assert texts(streaming=streaming) == {"train": ["new"], "validation": ["held out"]}
+        assert texts(revision="v1", streaming=True) == {"train": ["old"]}
+        assert texts(dataset_config_name="short") == {"train": ["short"]}
+        with pytest.raises(ValueError, match="'long' not found. Available: .'default', 'short'"):
+            texts(dataset_config_name="long")
+        hub.add("datasets/tester/secret", {"train.jsonl": lines["new"]}, private=True)
+        with pytest.raises(FileNotFoundError, match="'tester/secret' doesn't exist on the Hub or cannot be accessed"):
+            load("tester/secret")
+        with pytest.raises(ValueError, match="dataset 'tester/broken' cannot be read: .*JSON"):
+            load("tester/broken")
 
 
 def test_quotation_marks_in_tables_of_tabs(tmp_path):

@@ -36,6 +36,8 @@ def corpus(tmp_path_factory):
     """A directory with texts, good and bad ones, and a tokenizer."""
     directory = tmp_path_factory.mktemp("corpus")
     (directory / "good.txt").write_text("the cat sat on the mat, the dog ran over the house\n" * 40)
+    (directory / "named").mkdir()
+    (directory / "named" / "validation.jsonl").write_text('{"text": "the cat", "label": 1}\n')
     (directory / "blank.txt").write_text("\n \n")
     (directory / "latin.txt").write_bytes("schön\n".encode("latin-1"))
     tiny_tokenizers.byte_level_bpe().save_pretrained(directory / "tokenizer")
@@ -82,6 +84,15 @@ def test_what_bad_data_says(changes, message, run, corpus, tmp_path):
     assert (status, len(lines)) == (2, 1), lines
     assert lines[0].startswith("run_clm.py: error: ") and message in lines[0]
     assert '"' not in lines[0] and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("script", "what"), [("run_clm.py", "text"), ("run_glue.py", "data")])
+def test_a_dataset_without_a_train_split(script, what, run, corpus, tmp_path):
+    values = {**flags(corpus, tmp_path / "out"), "train_file": "none", "dataset_name": corpus / "named"}
+    if script == "run_glue.py":
+        del values["block_size"]
+    status, lines = run(script, **values)
+    assert (status, lines) == (2, [f"{script}: error: there is no train {what}: give a dataset with a split train"])
 
 
 def test_what_fails_in_the_training_keeps_its_traceback(run, corpus, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import glob
 import gzip
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import datasets
@@ -56,7 +57,8 @@ def load_text(
             .jsonl .csv .tsv .parquet, each also with .gz.
         validation_split_percentage: what goes into `validation` when the corpus brings none; 0 or None for no split.
         split_seed: None takes the first rows, as Hugging Face's run_clm does; a number draws rows at random, the same
-            ones for the same number. A stream gives the first rows of every hundred.
+            ones for the same number. A stream gives the first rows of every hundred, or for parts of a percent of as
+            many as that takes.
         text_column: a column, or a dotted path into nested ones (`answers.text`). Default: `text`, or the only column
             of strings. A list of strings is joined with `separator`.
         sample_by: what a row of a .txt file is: `"line"`, `"paragraph"` or `"document"` (the whole file).
@@ -66,7 +68,7 @@ def load_text(
     Raises:
         FileNotFoundError: a file, folder or pattern that matches nothing.
         ValueError: an empty corpus, an unknown ending, text that is not UTF-8, a wrong percentage, both or no source.
-        KeyError: an unknown text column or a missing train split.
+        KeyError: an unknown text column, or a dataset with neither split.
     """
     percentage = _checked_percentage(validation_split_percentage)
     if (dataset_name is None) == (train_file is None and validation_file is None):
@@ -90,6 +92,9 @@ def load_text(
                     cache_dir=cache_dir,
                 )
     texts = {name: select_text(raw[name], text_column, separator) for name in ("train", "validation") if name in raw}
+    if not texts:
+        splits = ", ".join(raw)
+        raise KeyError(f"dataset {dataset_name!r} has no split 'train' or 'validation', its splits are {splits}.")
     if percentage and "validation" not in texts:
         texts["train"], texts["validation"] = split_validation(texts["train"], percentage, split_seed)
     for name, dataset in texts.items():
@@ -270,9 +275,12 @@ def split_validation(
     """(train, validation): `percentage` of the rows go into validation; see `load_text` for which ones."""
     percentage = _checked_percentage(percentage)
     if isinstance(dataset, datasets.IterableDataset):
-        train = dataset.filter(_in_hundred, with_indices=True, fn_kwargs={"percentage": percentage, "inside": False})
-        held_out = dataset.filter(_in_hundred, with_indices=True, fn_kwargs={"percentage": percentage, "inside": True})
-        return train, held_out
+        part = Fraction(percentage).limit_denominator(10**9)  # 0.5 % is the first row of every two hundred
+        options = {"taken": part.numerator, "every": 100 * part.denominator}
+        return tuple(
+            dataset.filter(_is_among_first, with_indices=True, fn_kwargs={**options, "wanted": wanted})
+            for wanted in (False, True)
+        )
     rows = len(dataset)
     size = round(rows * percentage / 100)
     if not 0 < size < rows:
@@ -292,12 +300,12 @@ def _load_named(name: str, config: str | None, num_proc: int | None, streaming: 
     ):
         saved = datasets.load_from_disk(name)
         return saved if isinstance(saved, Mapping) else {"train": saved}
-    found = datasets.load_dataset(
-        name, config, streaming=streaming, num_proc=None if streaming else num_proc, **options
-    )
-    if "train" not in found:
-        raise KeyError(f"dataset {name!r} has no split 'train', its splits are {', '.join(found)}.")
-    return found
+    try:
+        return datasets.load_dataset(
+            name, config, streaming=streaming, num_proc=None if streaming else num_proc, **options
+        )
+    except datasets.exceptions.DatasetBuildError as error:
+        raise ValueError(f"dataset {name!r} cannot be read: {error.__cause__ or error}") from error
 
 
 def _checked_percentage(percentage: float | None) -> float:
@@ -395,8 +403,8 @@ def _strings_at(value: Any, path: list[str]) -> Iterable[str]:
         yield value
 
 
-def _in_hundred(_row: Any, index: int, percentage: float, inside: bool) -> bool:
-    return (index % 100 < percentage) == inside
+def _is_among_first(_row: Any, index: int, taken: int, every: int, wanted: bool) -> bool:
+    return (index % every < taken) == wanted
 
 
 def _refuse_empty(dataset: datasets.Dataset | datasets.IterableDataset, split: str) -> None:

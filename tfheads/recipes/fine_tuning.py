@@ -59,7 +59,8 @@ def labelled_splits(
             continue
         names = [split + ending for ending in endings if split + ending in found] or [split]
         if names[0] not in found:
-            raise ValueError(f"there is no {split} data: give {split}_file")
+            wanted = f"{split}_file" if name is None or split == TEST else f"a dataset with a split {split}"
+            raise ValueError(f"there is no {split} data: give {wanted}")
         for each in names:
             rows = found[each]
             splits[each] = rows if limit is None else rows.select(range(min(limit, len(rows))))

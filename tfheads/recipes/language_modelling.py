@@ -165,8 +165,10 @@ def corpus(arguments: TrainingArguments) -> dict[str, datasets.Dataset | dataset
     needed = {"train": arguments.do_train, "validation": arguments.evaluates}
     for split, is_needed in needed.items():
         if is_needed and split not in texts:
-            wanted = "train_file" if split == "train" else "validation_file, or validation_split_percentage above 0"
-            raise ValueError(f"there is no {split} text: give {wanted}")
+            files = "train_file" if split == "train" else "validation_file"
+            wanted = f"a dataset with a split {split}" if arguments.dataset_name else files
+            part = "" if split == "train" else ", or validation_split_percentage above 0"
+            raise ValueError(f"there is no {split} text: give {wanted}{part}")
     limits = {"train": arguments.max_train_samples, "validation": arguments.max_eval_samples}
     return {split: _first(texts[split], limits[split]) for split, is_needed in needed.items() if is_needed}
 
