@@ -93,7 +93,7 @@ def test_training_changes_the_adapters_alone(tmp_path):
     model.enable_lora(rank=4, targets=["q_proj", "down_proj"], alpha=8, dropout=0.1, seed=0)
     np.testing.assert_array_equal(logits(model), plain)  # the new matrices change nothing yet
     assert {variable.shape[-1] for variable in model.trainable_variables} == {4, 16}
-    model.compile(keras.optimizers.Adam(3e-2))
+    model.compile(tfheads.AdamW(3e-2))
     batch = {**TOKENS, "labels": labels}
     losses = [float(np.ravel(model.train_on_batch(batch))[0]) for _ in range(25)]
     assert losses[-1] < 0.6 * losses[0]
@@ -122,7 +122,7 @@ def test_a_classifier_trains_as_a_whole_beside_a_frozen_backbone(tmp_path):
     model = model_of("bert-classifier")
     head = [np.array(weight) for weight in model.head.get_weights()]
     model.enable_lora(rank=2, targets=r".*\.(query|value)")
-    model.compile(keras.optimizers.Adam(1e-2))
+    model.compile(tfheads.AdamW(1e-2))
     batch = {**TOKENS, "labels": np.array([0, 2])}
     losses = [float(np.ravel(model.train_on_batch(batch))[0]) for _ in range(20)]
     assert losses[-1] < losses[0]
@@ -185,7 +185,7 @@ def test_the_base_may_be_in_half_precision():
     model = tfheads.LlamaForCausalLM(model_of("llama-grouped").config, dtype="bfloat16", seed=0)
     model.enable_lora(rank=2)
     assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
-    model.compile(keras.optimizers.Adam(1e-2))
+    model.compile(tfheads.AdamW(1e-2))
     labels = np.where(TOKENS["attention_mask"] == 1, TOKENS["input_ids"], -100)
     losses = [float(np.ravel(model.train_on_batch({**TOKENS, "labels": labels}))[0]) for _ in range(8)]
     assert losses[-1] < losses[0]

@@ -107,7 +107,7 @@ def test_generate_gives_the_target_alone(model, plain):
 
 def test_fit_under_xla_learns_to_copy_and_files_keep_the_separator(tmp_path):
     model, source = make(n_layer=1), token_ids(8, 6)
-    model.compile(keras.optimizers.Adam(0.02), metrics=["sparse_categorical_accuracy"])
+    model.compile(tfheads.AdamW(0.02), metrics=["sparse_categorical_accuracy"])
     target = source[:, :3]
     model.fit({"input_ids": source}, target, batch_size=8, epochs=60, verbose=0)
     logs = model.evaluate({"input_ids": source, "labels": target}, verbose=0, return_dict=True)

@@ -136,7 +136,7 @@ def test_no_more_windows_than_the_budget_are_encoded_at_a_time():
 def test_fit_under_xla_learns_and_files_keep_everything(tmp_path):
     keras.utils.set_random_seed(0)  # of dropout and of the order of the rows
     model = make(window_budget=6, window_pooling="attention", window_stride=8)
-    model.compile(keras.optimizers.Adam(0.01), metrics=["accuracy"])
+    model.compile(tfheads.AdamW(0.01), metrics=["accuracy"])
     ids = np.concatenate([LONG, token_ids(4, 43, seed=1)])
     labels = np.concatenate([LABELS, LABELS])
     history = model.fit({"input_ids": ids}, labels, batch_size=4, epochs=20, verbose=0).history

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 import warnings
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -25,20 +26,32 @@ BACKBONES = [cls for model_type in registry.FAMILIES for cls in registry.backbon
 TRANSLATING = [name for name in CASES if "translation" in reference.load(name)]
 
 
-def slow_but_first(names: list[str], key) -> list:
-    """Cases of which the first with each key is quick; the others wait for `make test-slow`."""
-    first = {}
+def slow_but_first(names: list[str], *keys) -> list:
+    """Cases of which the first with a new value of one of the keys is quick; the others wait for `make test-slow`."""
+    seen, found = set(), []
     for name in names:
-        first.setdefault(key(name), name)
-    return [name if name in first.values() else pytest.param(name, marks=pytest.mark.slow) for name in names]
+        new = {(key, key(name)) for key in keys} - seen
+        found.append(name if new else pytest.param(name, marks=pytest.mark.slow))
+        seen |= new
+    return found
 
 
 def family_of(name: str) -> str:
     return name.split("/")[0]
 
 
-def class_of(name: str) -> str:
-    return reference.load(name)["class"]
+def task_of(name: str) -> str:
+    return getattr(tfheads, reference.load(name)["class"]).task
+
+
+def is_derived(kind: str) -> bool:
+    """Whether a family is another one with other defaults or names."""
+    return any(issubclass(registry.FAMILIES[kind], other) for name, other in registry.FAMILIES.items() if name != kind)
+
+
+def slow_if_derived(kinds: Iterable[str]) -> list:
+    """Families of which those are quick that are made from no other."""
+    return [pytest.param(kind, marks=pytest.mark.slow) if is_derived(kind) else kind for kind in kinds]
 
 
 class Stored:
@@ -129,7 +142,7 @@ def test_outputs_and_hidden_states_equal_the_reference_eagerly(name):
         np.testing.assert_allclose(means, record["hidden_state_means"], atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", slow_but_first(CASES, class_of), scope="module")
+@pytest.mark.parametrize("name", slow_but_first(CASES, family_of, task_of), scope="module")
 def test_logits_and_loss_equal_the_reference_under_xla(name):
     model, records = model_of(name), reference.load(name)["forward"]
     record = records.get("right_padded") or next(iter(records.values()))
@@ -256,7 +269,7 @@ OURS = {"T5ForConditionalGeneration": ("tie_word_embeddings", "scale_decoder_out
 """Keys that the reference takes otherwise: its new models are tied whatever the config says, checkpoints are not."""
 
 
-@pytest.mark.parametrize("kind", registry.FAMILIES)
+@pytest.mark.parametrize("kind", slow_if_derived(registry.FAMILIES))
 def test_each_config_key_has_an_effect_where_the_reference_has_one_or_is_an_error(kind):
     """Each key with the first class on which it has an effect that the classes before it did not show."""
     shown = set()
@@ -331,7 +344,7 @@ OUTSIDE_OF_THE_EFFECTS = {"bart": {"classifier_dropout": "BartForSequenceClassif
 """Keys that none of the classes reads whose keys are perturbed."""
 
 
-@pytest.mark.parametrize("kind", registry.FAMILIES)
+@pytest.mark.parametrize("kind", slow_if_derived(registry.FAMILIES))
 def test_each_dropout_acts_in_training_and_only_there(kind):
     dropouts = _dropouts(kind)
     assert dropouts or not any("drop" in key for key in transformers.AutoConfig.for_model(kind).to_dict())

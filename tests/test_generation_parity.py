@@ -13,6 +13,17 @@ STORED = json.loads((FOLDER / "generation.json").read_text())
 PROMPTS = generation_cases.PROMPTS
 WIDTH = max(map(len, PROMPTS))
 UNDER_XLA = ("all at once", "beams, all returned", "contrastive, processors")
+SLOW = {
+    *("greedy", "repetition penalty", "no repeated pairs", "no repeated tokens", "least number"),
+    *("beams", "beams, short", "beams, no penalty of length", "beams, source"),
+    *("groups, early stopping", "groups, short", "contrastive, ends", "forced begin"),
+    *("paired, source", "paired, a beginning", "groups, paired", "contrastive, paired"),
+}
+"""Options that other cases have among theirs, and searches that are quick for one of the two kinds of models."""
+
+
+def quick_and_slow(names) -> list:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +63,7 @@ def check(made, stored, name, width=WIDTH, ends=(58, 59)) -> None:
         assert made["beam_indices"].tolist() == stored["beam_indices"]
 
 
-@pytest.mark.parametrize("name", generation_cases.CASES)
+@pytest.mark.parametrize("name", quick_and_slow(generation_cases.CASES))
 def test_a_padded_batch_gives_what_pytorch_gives(gpt2, name):
     made = gpt2.generate(batch(), jit_compile=name in UNDER_XLA, **generation_cases.CASES[name])
     check(made, STORED[name]["batch"], name)
@@ -62,14 +73,14 @@ def test_a_padded_batch_gives_what_pytorch_gives(gpt2, name):
             assert tokens[: len(expected)] == expected and set(tokens[len(expected) :]) <= {58}
 
 
-@pytest.mark.parametrize("name", generation_cases.ALONE_ONLY)
+@pytest.mark.parametrize("name", quick_and_slow(generation_cases.ALONE_ONLY))
 def test_options_that_read_the_prompt(gpt2, name):
     for prompt, expected in zip(PROMPTS, STORED[name]["alone"], strict=True):
         made = gpt2.generate([prompt], jit_compile=False, **generation_cases.ALONE_ONLY[name])
         assert made[:, len(prompt) :].tolist() == expected
 
 
-@pytest.mark.parametrize("name", generation_cases.FORCED_BEGIN)
+@pytest.mark.parametrize("name", quick_and_slow(generation_cases.FORCED_BEGIN))
 def test_a_forced_first_token(gpt2, name):
     made = gpt2.generate([[7]], jit_compile=False, **generation_cases.FORCED_BEGIN[name])
     assert made[:, 1:].tolist() == STORED[name]["alone"][0]
@@ -110,7 +121,7 @@ def paired():
     return model
 
 
-@pytest.mark.parametrize("name", generation_cases.PAIRED)
+@pytest.mark.parametrize("name", quick_and_slow(generation_cases.PAIRED))
 def test_what_encoder_decoders_write(paired, name):
     ids = [[*row, *[0] * (WIDTH - len(row))] for row in PROMPTS]
     mask = [[1] * len(row) + [0] * (WIDTH - len(row)) for row in PROMPTS]

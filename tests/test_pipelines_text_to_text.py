@@ -16,7 +16,11 @@ from tests.test_pipelines import same
 from tfheads.pipelines.translation import languages_of
 
 STORED = json.loads((FOLDER / "text_to_text.json").read_text(encoding="utf-8"))
-CALLS = [pytest.param(name, index, id=f"{name}-{index}") for name in STORED for index in range(len(STORED[name]))]
+CALLS = [
+    pytest.param(name, index, id=f"{name}-{index}", marks=[pytest.mark.slow] * (index > 0))
+    for name in STORED
+    for index in range(len(STORED[name]))
+]
 GREEDY = text_to_text_cases.GREEDY
 MIXED = text_to_text_cases.MIXED
 GERMAN = {"src_lang": "en_XX", "tgt_lang": "de_DE"}

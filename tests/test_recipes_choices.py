@@ -15,6 +15,7 @@ from tfheads.recipes.multiple_choice import MultipleChoiceArguments, multiple_ch
 
 CONFIG = Path(__file__).parent.parent / "configs" / "choice_swag.yaml"
 TINY = "num_hidden_layers=1,hidden_size=16,num_attention_heads=2,intermediate_size=32,max_position_embeddings=64"
+TINY += ",hidden_dropout_prob=0,attention_probs_dropout_prob=0"  # half of a graph for training is dropout
 ANIMALS, SOUNDS = ["cat", "dog", "bird", "cow"], ["mews", "barks", "sings", "moos"]
 
 
@@ -88,10 +89,11 @@ def test_swag_from_file_to_predictions(data, tmp_path):
     assert model(inputs).logits.shape == (9, 4) and labels["labels"].numpy().max() < 4
 
 
+@pytest.mark.slow
 def test_own_columns_with_texts_as_labels_and_a_decoder(data, tmp_path):
     own = {"train_file": data / "own.jsonl", "validation_file": data / "own.jsonl", "choices_column_name": "choice"}
     own |= {"label_column_name": "answer", "max_steps": 2, "model_type": "gpt2", "tokenizer_name": data / "bpe"}
-    own |= {"config_overrides": "n_layer=1,n_embd=16,n_head=2,n_positions=64"}
+    own |= {"config_overrides": "n_layer=1,n_embd=16,n_head=2,n_positions=64,resid_pdrop=0,embd_pdrop=0,attn_pdrop=0"}
     run = multiple_choice(arguments(data, tmp_path / "model", **own))
     assert (run.evaluation.source.labels.numpy() == 2).all()
     tokens = next(iter(run.evaluation.source.batches(1, shuffle=False)))["input_ids"].numpy()[0, 2]

@@ -108,6 +108,7 @@ def test_bad_input_is_one_sentence(data, tmp_path, rows, changes, error, message
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_encoder_decoders_read_the_source_by_themselves(data, tmp_path):
     sizes = "d_model=16,encoder_layers=1,decoder_layers=1,encoder_attention_heads=2,decoder_attention_heads=2"
     sizes += ",encoder_ffn_dim=24,decoder_ffn_dim=24,max_position_embeddings=64"

@@ -36,7 +36,7 @@ def arguments(data, output, **changes) -> DocumentClassificationArguments:
         "model_name_or_path": "none",
         "dataset_name": "none",
         "model_type": "gpt2",
-        "config_overrides": "n_layer=1,n_embd=16,n_head=2,n_positions=32",
+        "config_overrides": "n_layer=1,n_embd=16,n_head=2,n_positions=32,resid_pdrop=0,embd_pdrop=0,attn_pdrop=0",
         "tokenizer_name": data / "bpe",
         "train_file": data / "train.tsv",
         "validation_file": data / "train.tsv",
@@ -59,6 +59,7 @@ def arguments(data, output, **changes) -> DocumentClassificationArguments:
     )
 
 
+@pytest.mark.slow
 def test_long_texts_from_files_to_predictions(data, tmp_path):
     output = tmp_path / "model"
     predicting = {"do_predict": "true", "test_file": data / "train.tsv", "max_predict_samples": 5}

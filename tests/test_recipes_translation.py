@@ -153,6 +153,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(data, tmp_path, monkey
     assert parts["eval_bleu"] == whole["eval_bleu"] and parts["eval_loss"] == whole["eval_loss"]
 
 
+@pytest.mark.slow
 def test_forced_beginnings_are_kept_with_the_model(data, tmp_path):
     changes = {"forced_bos_token": "ĠHund", "max_steps": 1, "do_predict": "true", "test_file": data / "columns.csv"}
     run_translation(arguments(data, tmp_path / "out", **changes, max_predict_samples=4, do_eval="false"))

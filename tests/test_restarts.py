@@ -95,6 +95,7 @@ def adapted() -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 def test_adapters_and_averages_go_on_after_sigterm(tmp_path, capsys):
     whole, expected = run(tmp_path / "whole", epochs=2, model=adapted())
     before = signal.getsignal(signal.SIGTERM)

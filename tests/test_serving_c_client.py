@@ -56,8 +56,9 @@ def exported(kind: str, directory: Path) -> tuple[str, str]:
     return model.export_serving(directory, tiny_tokenizers.wordpiece()), "label"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
-@pytest.mark.parametrize("kind", ["classifier", pytest.param("generator", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["classifier", "generator"])
 def test_a_program_in_c_gets_the_answers_of_python(client, kind, tmp_path):
     version, output = exported(kind, tmp_path)
     expected = tf.saved_model.load(version).signatures["serving_default"](text=tf.constant(TEXTS))[output]

@@ -45,6 +45,7 @@ def inputs_of(model, rows: int, length: int) -> dict[str, np.ndarray]:
     return {name: np.stack([known[name]] * 2, 1) if axes == 3 else known[name] for name, axes in names}
 
 
+@pytest.mark.slow
 def test_lite_models_give_what_the_models_give(tmp_path):
     models = {name: rebuilt(name, config) for name, config in MODELS.items()}
     calls = []

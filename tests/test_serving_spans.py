@@ -82,6 +82,7 @@ def assert_same(found: list[list[dict]], expected: list[list[dict]]) -> None:
         np.testing.assert_allclose([one["score"] for one in ours], [one["score"] for one in theirs], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["words", "byte pairs"])
 def test_entities_equal_the_pipeline(models, answers, name):
     (model, tokenizer, options), answer = models[name], answers[name, "default"]
@@ -91,6 +92,7 @@ def test_entities_equal_the_pipeline(models, answers, name):
     assert_same(rows_of(answer), pipe(TEXTS, **{"aggregation_strategy": "simple", **options}))
 
 
+@pytest.mark.slow
 def test_entities_do_not_depend_on_their_neighbours(answers):
     alone, default, bad = (answers["words", name] for name in ("alone", "default", "bad"))
     count = alone["count"][0]
@@ -123,6 +125,7 @@ def test_every_strategy_equals_the_pipeline(models, name):
         assert_same(found[: len(texts_here)], pipe(texts_here, ignore_labels=["O"], **options))
 
 
+@pytest.mark.slow
 def test_answers_equal_the_pipeline(models, answers):
     (model, tokenizer, _), answer = models["questions"], answers["questions", "default"]
     pipe = tfheads.pipeline("question-answering", model=model, tokenizer=tokenizer)

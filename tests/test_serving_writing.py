@@ -120,6 +120,7 @@ def written(model, tokenizer, sources: list[str], **options) -> list[str]:
     return [tokenizer.decode([start, *row], skip_special_tokens=True) for row in made]
 
 
+@pytest.mark.slow
 def test_texts_equal_those_that_generate_writes(bart, t5, answers):
     tokenizer = tiny_tokenizers.roberta()
     twelve, five, longest = (written(bart, tokenizer, TEXTS, max_new_tokens=count) for count in (12, 5, 95))
@@ -131,6 +132,7 @@ def test_texts_equal_those_that_generate_writes(bart, t5, answers):
     assert decoded(answers["beams", "default"]["generated_text"]) == expected
 
 
+@pytest.mark.slow
 def test_what_follows_equals_the_pipeline(llama, answers):
     pipe = tfheads.pipeline("text-generation", model=llama, tokenizer=tiny_tokenizers.llama(), jit_compile=False)
     made = pipe(SHORTER, max_new_tokens=9, do_sample=False, handle_long_generation="hole")
@@ -148,6 +150,7 @@ def test_a_text_behind_a_separator_equals_that_of_generate():
         assert found.decode() == tokenizer.decode(made, skip_special_tokens=True)
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_their_neighbours(answers):
     alone = answers["greedy", "alone"]["generated_text"]
     assert answers["greedy", "default"]["generated_text"][:1] == alone
@@ -155,6 +158,7 @@ def test_rows_do_not_depend_on_their_neighbours(answers):
     assert answers["greedy", "no rows"] == {"generated_text": []}
 
 
+@pytest.mark.slow
 def test_sampling_follows_its_options(answers):
     first, both = (answers["greedy", name]["generated_text"] for name in ("seed 1", "seeds"))
     assert first[::2] == both[::2] and first[1::2] != both[1::2]

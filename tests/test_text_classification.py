@@ -68,7 +68,7 @@ def test_pairs_have_the_types_of_the_tokenizer():
 
 def test_fit_under_xla_learns_from_strings_and_predict_answers_with_names(tmp_path):
     model = make()
-    model.compile(keras.optimizers.Adam(0.01), metrics=["accuracy"])
+    model.compile(tfheads.AdamW(0.01), metrics=["accuracy"])
     assert model.compiled_by_xla
     texts, labels = TEXTS * 4, LABELS * 4
     history = model.fit(
