@@ -48,6 +48,7 @@ class TaskTrainer(ReplicaLoops):
 
     compiled_by_xla = False
     has_own_loss = True
+    gradient_accumulation_steps = 1
 
     @property
     def has_a_class_for_each_row(self) -> bool:
@@ -225,11 +226,12 @@ class TaskTrainer(ReplicaLoops):
         return logs
 
     def _compiled(self, name, function):
-        """`function` compiled by XLA, made once for each name; as it is if the model runs without XLA."""
-        if not self.compiled_by_xla:
+        """`function` compiled by XLA, made once for each name; as it is if it runs once a step and without XLA."""
+        if not self.compiled_by_xla and (self.run_eagerly or self.gradient_accumulation_steps == 1):
             return function
         if name not in self._compiled_steps:
-            self._compiled_steps[name] = tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
+            options = {"jit_compile": self.compiled_by_xla, "reduce_retracing": True, "autograph": False}
+            self._compiled_steps[name] = tf.function(function, **options)
         return self._compiled_steps[name]
 
     def _forward(self, inputs):

@@ -48,6 +48,8 @@ class TextReader:
         limit = tokenizer.model_max_length if max_length is None else max_length
         self.max_length = limit if limit < UNLIMITED else None
         self._graph = None
+        signature = [tf.TensorSpec([None], tf.string)]
+        self._traced_tensors = tf.function(self._tensors, input_signature=signature, autograph=False)
 
     def arrays(self, texts) -> dict[str, np.ndarray]:
         """Inputs `[batch, time]` of texts, or of pairs of texts.
@@ -78,7 +80,6 @@ class TextReader:
                 inputs[name][real] = np.concatenate(rows[name])
         return inputs
 
-    @tf.autograph.experimental.do_not_convert  # it would rewrite the tokenizer's conversion and check: a minute
     def tensors(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Inputs `[batch, time]` of a tensor of texts `[batch]`, made by operations of the graph.
 
@@ -89,6 +90,9 @@ class TextReader:
         """
         if texts.shape.rank != 1:
             raise ValueError(f"texts must be [batch] in a graph or a dataset, pairs only in lists, got {texts.shape}")
+        return self._traced_tensors(texts)
+
+    def _tensors(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         ids = self._in_graph().tokenize(texts, self.max_length)
         lengths = tf.cast(ids.row_lengths(), tf.int32)
         empty = (lengths == 0) | (tf.strings.length(texts) == 0)
