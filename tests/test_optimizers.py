@@ -145,6 +145,7 @@ def test_warm_up_may_be_a_ratio():
             },
             "decay_type must be one of linear, cosine, 1-sqrt, got 'sqrt'",
         ),
+        ({"num_train_steps": 9, "optim": "lamb"}, "optim must be one of adamw_torch, .*, got 'lamb'"),
         ({"num_train_steps": 9, "weight_decay": -1}, "weight_decay must be 0 or more, got -1"),
         ({"num_train_steps": 9, "learning_rate": -1.0}, "learning_rate must be 0 or more, got -1.0"),
     ],
@@ -184,6 +185,57 @@ def test_update_equals_pytorch_and_decays_matrices_only(epsilon):
     results = run(AdamW(0.1, weight_decay=0.3, epsilon=epsilon), variables, gradients)
     np.testing.assert_allclose(results[0], adamw(matrix, gradients[0], 0.1, 0.3, epsilon=epsilon), rtol=2e-5)
     np.testing.assert_allclose(results[1], adamw(vector, gradients[1], 0.1, 0.0, epsilon=epsilon), rtol=2e-5)
+
+
+def lion(weight, gradients, rate, decay, beta_1=0.9, beta_2=0.99):
+    """bitsandbytes' update, which transformers takes for lion_32bit."""
+    moment = 0.0
+    for gradient in gradients:
+        direction = np.sign(beta_1 * moment + (1 - beta_1) * gradient)
+        weight = weight * (1 - rate * decay) - rate * direction
+        moment = beta_2 * moment + (1 - beta_2) * gradient
+    return weight
+
+
+def sgd(weight, gradients, rate, decay):
+    """PyTorch's update, where the decay is a part of the gradient."""
+    for gradient in gradients:
+        weight = weight - rate * (gradient + decay * weight)
+    return weight
+
+
+def adafactor(weight, gradients, rate, decay):
+    """transformers' update, with the settings of its Trainer."""
+    rows = columns = whole = 0.0
+    for step, gradient in enumerate(gradients, 1):
+        beta = 1.0 - step**-0.8
+        squares = gradient**2 + 1e-30
+        if gradient.ndim == 2:
+            rows = beta * rows + (1 - beta) * squares.mean(-1)
+            columns = beta * columns + (1 - beta) * squares.mean(-2)
+            update = gradient / np.sqrt(rows / rows.mean())[:, None] / np.sqrt(columns)
+        else:
+            whole = beta * whole + (1 - beta) * squares
+            update = gradient / np.sqrt(whole)
+        update = update / max(1.0, np.sqrt((update**2).mean()))
+        weight = weight * (1 - rate * decay) - rate * update
+    return weight
+
+
+@pytest.mark.parametrize(("name", "formula"), [("lion_32bit", lion), ("sgd", sgd), ("adafactor", adafactor)])
+def test_other_optimizers_equal_transformers(name, formula):
+    matrix, vector = values(3, 4), values(4, seed=1)
+    gradients = [values(5, 3, 4, seed=2), values(5, 4, seed=3)]
+    options = {"lr_scheduler_type": "constant", "weight_decay": 0.3, "max_grad_norm": None, "optim": name}
+    optimizer = create_optimizer(0.1, **options, **({"adam_beta2": 0.99} if name == "lion_32bit" else {}))
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert type(again) is type(optimizer) and again.get_config() == optimizer.get_config()
+    variables = [keras.Variable(matrix, dtype="float32"), keras.Variable(vector, dtype="float32")]
+    results = run(again, variables, gradients)
+    np.testing.assert_allclose(results[0], formula(matrix, gradients[0], 0.1, 0.3), rtol=2e-5)
+    np.testing.assert_allclose(results[1], formula(vector, gradients[1], 0.1, 0.0), rtol=2e-5)
+    if name == "adafactor":  # rows and columns of the matrix
+        assert sorted(tuple(one.shape) for squares in again._squares for one in squares) == [(3,), (4,), (4,)]
 
 
 def test_bfloat16_variables_move():

@@ -9,6 +9,7 @@ from tests import tiny_models
 from tests.fixtures import tiny_tokenizers
 from tfheads.callbacks.progress_log import is_due
 from tfheads.models import ForCausalLM
+from tfheads.optimizers import Lion
 from tfheads.recipes import language_modelling, models, training
 from tfheads.recipes.arguments import CausalLanguageModellingArguments, MaskedLanguageModellingArguments
 from tfheads.recipes.command_line import parse
@@ -63,7 +64,8 @@ def test_the_optimizer():
     assert optimizer.global_clipnorm == 0.5
     schedule = {"learning_rate": 1e-3, "warmup_steps": 3, "num_train_steps": 30, "lr_end": 1e-6, "power": 2}
     assert optimizer._learning_rate.get_config() == schedule
-    assert run_of(causal(max_grad_norm=0)).model.compiled["optimizer"].global_clipnorm is None
+    other = run_of(causal(max_grad_norm=0, optim="lion_32bit", adam_beta1=0.8)).model.compiled["optimizer"]
+    assert isinstance(other, Lion) and other.global_clipnorm is None and other.beta_1 == 0.8
     steps = {"max_steps": 7, "warmup_steps": 2, "lr_scheduler_type": "constant_with_warmup"}
     schedule = run_of(causal(**steps)).model.compiled["optimizer"]._learning_rate
     assert schedule.get_config() == {"learning_rate": 5e-5, "warmup_steps": 2, "num_train_steps": 7}

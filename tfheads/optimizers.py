@@ -1,10 +1,11 @@
-"""AdamW as PyTorch computes it, with decay on matrices only, and the two ways of making it with a schedule."""
+"""AdamW as PyTorch computes it, other optimizers with decay on matrices only, and two ways of making them."""
 
 import math
 
 import keras
 import tensorflow as tf
 
+from tfheads.adafactor import Adafactor
 from tfheads.layers.dropout import uniform_bits
 from tfheads.schedules import Polynomial, WarmUpSchedule, create_schedule
 
@@ -141,6 +142,33 @@ class AdamW(keras.optimizers.AdamW):
         return {**super().get_config(), **own}
 
 
+class _DecaysMatrices:
+    """Mixin of a Keras optimizer: variables of one axis, norms and biases, do not decay."""
+
+    def _use_weight_decay(self, variable) -> bool:
+        return len(variable.shape) >= 2 and super()._use_weight_decay(variable)
+
+
+@keras.saving.register_keras_serializable("tfheads")
+class SGD(_DecaysMatrices, keras.optimizers.SGD):
+    """Keras' stochastic gradient descent with decay on matrices only."""
+
+
+@keras.saving.register_keras_serializable("tfheads")
+class Lion(_DecaysMatrices, keras.optimizers.Lion):
+    """Keras' Lion (Chen and others 2023) with decay on matrices only."""
+
+
+OPTIMIZERS = {
+    "adamw_torch": AdamW,
+    "adamw_torch_fused": AdamW,
+    "adafactor": Adafactor,
+    "sgd": SGD,
+    "lion_32bit": Lion,
+}
+"""transformers' names of `optim`."""
+
+
 def rounded_by_chance(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Float32 values as bfloat16 of the same mean: up or down, the nearer the likelier.
 
@@ -182,8 +210,9 @@ def create_optimizer(
     adam_beta2: float = 0.999,
     adam_epsilon: float = 1e-8,
     max_grad_norm: float | None = 1.0,
-) -> AdamW:
-    """AdamW with a schedule; arguments are named, and have the defaults, as in transformers' training arguments.
+    optim: str = "adamw_torch",
+) -> keras.optimizers.Optimizer:
+    """An optimizer with a schedule; arguments are named, and have the defaults, as in transformers' training arguments.
 
     Args:
         learning_rate: the highest rate.
@@ -193,8 +222,9 @@ def create_optimizer(
         lr_scheduler_type: one of `tfheads.schedules.SCHEDULES`.
         lr_scheduler_kwargs: further options of the schedule.
         weight_decay: decay of matrices; norms and biases never decay.
-        adam_beta1, adam_beta2, adam_epsilon: of Adam.
+        adam_beta1, adam_beta2, adam_epsilon: of AdamW; Lion has the first two.
         max_grad_norm: all gradients together are scaled down to this norm; None or 0 leaves them as they are.
+        optim: one of `OPTIMIZERS`; SGD has no momentum, as in transformers.
 
     Raises:
         ValueError: an argument that cannot be, in one sentence.
@@ -204,6 +234,8 @@ def create_optimizer(
     _check_between("adam_beta2", adam_beta2, 0, 1)
     _check_between("weight_decay", weight_decay, 0)
     _check_between("max_grad_norm", max_grad_norm or 0, 0)
+    if optim not in OPTIMIZERS:
+        raise ValueError(f"optim must be one of {', '.join(OPTIMIZERS)}, got {optim!r}")
     if 0 < warmup_steps < 1:
         warmup_ratio, warmup_steps = warmup_steps, 0
     if not warmup_steps and warmup_ratio:
@@ -217,14 +249,13 @@ def create_optimizer(
         warmup_steps=warmup_steps,
         **(lr_scheduler_kwargs or {}),
     )
-    return AdamW(
-        learning_rate=schedule,
-        weight_decay=weight_decay,
-        beta_1=adam_beta1,
-        beta_2=adam_beta2,
-        epsilon=adam_epsilon,
-        global_clipnorm=max_grad_norm or None,
-    )
+    options = {"learning_rate": schedule, "weight_decay": weight_decay, "global_clipnorm": max_grad_norm or None}
+    cls = OPTIMIZERS[optim]
+    if cls in (AdamW, Lion):
+        options |= {"beta_1": adam_beta1, "beta_2": adam_beta2}
+    if cls is AdamW:
+        options["epsilon"] = adam_epsilon
+    return cls(**options)
 
 
 def create_optimizer_and_schedule(

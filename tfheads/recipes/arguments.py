@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfheads.distribute.strategies import STRATEGIES
 from tfheads.metrics.classification import MEASURES
 from tfheads.metrics.glue import TASKS
+from tfheads.optimizers import OPTIMIZERS
 from tfheads.recipes.command_line import argument
 from tfheads.schedules import SCHEDULES, create_schedule
 
@@ -148,9 +149,10 @@ class TrainingArguments:
     warmup_steps: float = argument(
         0, "steps in which it rises, or below 1 the part of the steps, instead of warmup_ratio", at_least=0
     )
-    weight_decay: float = argument(0.0, "AdamW's decay, on matrices only", at_least=0)
-    adam_beta1: float = argument(0.9, "AdamW's mean of gradients", at_least=0, below=1)
-    adam_beta2: float = argument(0.999, "AdamW's mean of squared gradients", at_least=0, below=1)
+    optim: Literal[tuple(OPTIMIZERS)] = argument("adamw_torch", "optimizer; both names of AdamW mean the same")
+    weight_decay: float = argument(0.0, "decay, on matrices only", at_least=0)
+    adam_beta1: float = argument(0.9, "AdamW's mean of gradients; also Lion's", at_least=0, below=1)
+    adam_beta2: float = argument(0.999, "AdamW's mean of squared gradients; also Lion's", at_least=0, below=1)
     adam_epsilon: float = argument(1e-8, "AdamW's epsilon", above=0)
     max_grad_norm: float = argument(1.0, "gradients are clipped to this norm; 0 for no clipping", at_least=0)
     bf16: bool = argument(False, "compute in bfloat16 with weights in float32 (mixed_bfloat16)")

@@ -27,7 +27,7 @@ from tfheads.data.pipeline import BatchSource, StreamedBlocks
 from tfheads.distribute import barrier, is_chief
 from tfheads.distribute.batches import of_this_worker
 from tfheads.models import TaskModel
-from tfheads.optimizers import AdamW, create_optimizer
+from tfheads.optimizers import create_optimizer
 from tfheads.recipes.arguments import TrainingArguments
 from tfheads.recipes.best_model import DIRECTORY as BEST
 from tfheads.recipes.best_model import BestModel
@@ -114,7 +114,7 @@ class TrainingRun:
             gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         )
 
-    def _optimizer(self) -> AdamW:
+    def _optimizer(self) -> keras.optimizers.Optimizer:
         arguments = self.arguments
         return create_optimizer(
             arguments.learning_rate,
@@ -128,6 +128,7 @@ class TrainingRun:
             adam_beta2=arguments.adam_beta2,
             adam_epsilon=arguments.adam_epsilon,
             max_grad_norm=arguments.max_grad_norm,
+            optim=arguments.optim,
         )
 
     def _train(self) -> dict[str, float]:
