@@ -219,6 +219,23 @@ def test_bad_configs(tmp_path, gpt2, content, sentence):
         tfheads.AutoModel.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "sentence"),
+    [
+        ("gpt2", "n_embd", r"transformer.wte.weight has the shape \(40, 16\), the config says \(40, 768\)"),
+        ("bert", "hidden_size", r"embeddings.LayerNorm.weight has the shape \(16,\), the config says \(768,\)"),
+    ],
+)
+def test_a_config_without_a_size_names_the_tensor(tmp_path, name, key, sentence, request):
+    model = request.getfixturevalue(name)
+    config = json.loads(model.config.to_json_string(use_diff=False))
+    del config[key]
+    write(tmp_path, model.config, tensors_of(model))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=sentence):
+        type(model).from_pretrained(tmp_path)
+
+
 def test_missing_or_damaged_files(tmp_path, gpt2):
     gpt2.save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"

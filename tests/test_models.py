@@ -229,39 +229,41 @@ def test_bad_configs_are_one_sentence():
 RELOAD = """
 import sys, keras, numpy as np
 import tfheads
-model = keras.saving.load_model(sys.argv[1])
-data = np.load(sys.argv[2])
+folder = sys.argv[1]
+def load(name):
+    return keras.saving.load_model(f"{folder}/{name}.keras")
+ids = np.load(f"{folder}/ids.npy")
+functional, bert = load("functional")(ids), load("bert")(ids).logits
+model = load("gpt2")
 assert model.compiled_by_xla is False and model.gradient_accumulation_steps == 2
 assert int(model.optimizer.iterations) == 3
-logits = model.predict(data["ids"], verbose=0).logits
-history = model.fit({"input_ids": data["ids"], "labels": data["ids"]}, batch_size=4, epochs=2, verbose=0).history
-np.savez(sys.argv[3], logits=logits, losses=history["loss"])
+logits = model.predict(ids, verbose=0).logits
+losses = model.fit({"input_ids": ids, "labels": ids}, batch_size=4, epochs=2, verbose=0).history["loss"]
+np.savez(f"{folder}/result.npz", bert=bert, functional=functional, logits=logits, losses=losses)
 """
 
 
-def test_a_keras_file_goes_on_training_in_a_new_process(tmp_path):
+def test_keras_files_are_loaded_in_a_new_process_and_go_on_training(tmp_path, bert):
+    """A functional model with BERT's backbone inside, first; a BERT; a compiled GPT-2."""
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    hidden = bert.backbone({"input_ids": ids})["last_hidden_state"]
+    functional = keras.Model(ids, keras.layers.Dense(3)(hidden[:, 0]))
     model = tfheads.AutoModelForCausalLM.from_config(gpt2_config(), seed=0)
     data = {"input_ids": IDS, "labels": IDS}
     model.compile(keras.optimizers.Adam(0.01), gradient_accumulation_steps=2, jit_compile=False)
     model.fit(data, batch_size=4, epochs=3, verbose=0)
-    model.save(tmp_path / "model.keras")
-    np.savez(tmp_path / "data.npz", ids=IDS)
-    done = python(RELOAD, tmp_path / "model.keras", tmp_path / "data.npz", tmp_path / "result.npz")
+    for name, saved in {"gpt2": model, "bert": bert, "functional": functional}.items():
+        saved.save(tmp_path / f"{name}.keras")
+    np.save(tmp_path / "ids.npy", IDS)
+    done = python(RELOAD, tmp_path)
     assert done.returncode == 0, done.stderr
     result = np.load(tmp_path / "result.npz")
     np.testing.assert_allclose(result["logits"], model(IDS).logits.numpy(), atol=1e-6)
     losses = model.fit(data, batch_size=4, epochs=2, verbose=0).history["loss"]
     np.testing.assert_allclose(result["losses"], losses, atol=1e-5)
-
-
-def test_a_backbone_inside_a_functional_model_is_saved_and_loaded(tmp_path, bert):
-    ids = keras.Input((None,), dtype="int32", name="ids")
-    hidden = bert.backbone({"input_ids": ids})["last_hidden_state"]
-    model = keras.Model(ids, keras.layers.Dense(3)(hidden[:, 0]))
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert model(IDS).shape == (4, 3)
-    np.testing.assert_allclose(loaded(IDS).numpy(), model(IDS).numpy(), atol=1e-6)
+    np.testing.assert_allclose(result["bert"], bert(IDS).logits.numpy(), atol=1e-6)
+    assert result["functional"].shape == (4, 3)
+    np.testing.assert_allclose(result["functional"], functional(IDS).numpy(), atol=1e-6)
 
 
 def test_a_task_model_inside_a_functional_model(gpt2):
