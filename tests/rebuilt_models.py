@@ -22,9 +22,16 @@ DISTILBERT = {
 def rebuilt(class_name: str, config: dict, **changes):
     """The model of this public name with the weights that PyTorch's had when the fixtures were made."""
     cls = getattr(tfheads, class_name)
-    model = cls.from_config(transformers.AutoConfig.for_model(cls.family.model_type, **{**config, **changes}))
-    base = cls.family.checkpoint_base(model.task)
-    for binding in cls.family.table(model.config).bindings(model, base):
+    values = {"model_type": cls.family.model_type, **config, **changes}
+    return with_weights(cls.from_config(transformers.AutoConfig.for_model(**values)))
+
+
+def with_weights(model):
+    """The model, all of whose weights now follow from their names, but for those whose values its family knows."""
+    table, base = model.family.table(model.config), model.family.checkpoint_base(model.weights_of)
+    for binding in table.bindings(model, base):
+        if table.is_computed(binding):
+            continue
         outlines = [np.broadcast_to(np.float32(0), variable.shape) for variable in binding.variables]
         shapes = [outline.shape for outline in binding.operation.to_tensors(outlines)]
         tensors = [weight(name, shape) for name, shape in zip(binding.names, shapes, strict=True)]

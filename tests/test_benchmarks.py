@@ -1,5 +1,6 @@
 """The arithmetic and the protocol of the benchmarks; the measurements themselves are commands, not tests."""
 
+import contextlib
 import gzip
 import io
 import json
@@ -7,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
 import transformers
 
-from benchmarks import environments, speed, writing
+from benchmarks import environments, speed, way_back, writing
 from benchmarks.peers import measuring, shapes
 from tfheads.metrics.bleu import bleu_measures
 from tfheads.metrics.rouge import rouge_measures
@@ -116,3 +119,41 @@ def test_written_texts_are_read_and_measured_again(tmp_path):
     assert again == pytest.approx(rouge_measures(["A dog barks."], ["A dog."]))
     texts = ["der Hund singt dort", "der Hund"], ["der Hund singt dort", "ein Hund"]
     assert writing.measured_again("translation", *texts) == pytest.approx(bleu_measures(*texts))
+
+
+class TwoTokens:
+    """A model of two rows of two tokens, of which the last is padding."""
+
+    batch = {"input_ids": np.ones((2, 2), "int64"), "attention_mask": np.array([[1, 1], [1, 0]])}
+
+    def save_pretrained(self, folder):
+        folder.mkdir(parents=True)
+
+    def __call__(self, batch):
+        return {"logits": tf.reshape(tf.range(12.0), (2, 2, 3)), "loss": tf.constant(0.5)}
+
+
+@pytest.mark.parametrize(
+    ("place", "loss", "keys", "outputs", "complaint"),
+    [
+        ((1, 1, 0), 0.5, {}, 0.0, None),
+        ((1, 0, 2), 0.5, {}, 1.0, r"two/tokens \(TwoTokens\): outputs 1.0e\+00, losses 0.0e\+00"),
+        ((1, 1, 0), 0.75, {}, 0.0, r"losses 2.5e-01"),
+        ((1, 1, 0), np.nan, {}, 0.0, r"losses nan"),
+        ((1, 1, 0), 0.5, {"missing_keys": ["head.weight"]}, 0.0, r"\): missing_keys head.weight; outputs 0.0e\+00"),
+    ],
+)
+def test_the_way_back_finds_keys_and_differences(monkeypatch, capsys, place, loss, keys, outputs, complaint):
+    def load_in_pytorch(folder):
+        (folder / "two.tokens" / "keys.json").write_text(json.dumps({"unexpected_keys": [], **keys}))
+        logits = np.arange(12.0).reshape(2, 2, 3)
+        logits[place] += 1.0
+        np.savez(folder / "two.tokens" / "outputs-0.npz", logits=logits, loss=loss, other=1)
+
+    monkeypatch.setattr(way_back, "load_in_pytorch", load_in_pytorch)
+    model = TwoTokens()
+    monkeypatch.setattr(way_back, "tiny_models", lambda families: [way_back.Case("two/tokens", model, [model.batch])])
+    monkeypatch.setattr(sys, "argv", ["way_back"])
+    with contextlib.nullcontext() if complaint is None else pytest.raises(SystemExit, match=complaint):
+        way_back.main()
+    assert f"| two | 1 | 1 | {len(keys)} | {outputs:.1e} | " in capsys.readouterr().out

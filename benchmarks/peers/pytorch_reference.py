@@ -2,8 +2,8 @@
 
     python -m benchmarks.peers.pytorch_reference --model gpt2 --folder FOLDER [--steps 50] [--layers 4] [--tiny]
 
-writes FOLDER/checkpoint (Hugging Face format) and FOLDER/reference.npz with `input_ids`, `attention_mask`, `logits`
-`[batch, time, vocabulary]`, and with --steps also `losses` `[steps]` of training from that checkpoint.
+writes FOLDER/checkpoint (Hugging Face format) and FOLDER/reference.npz with `input_ids`, `attention_mask`, `labels`,
+`logits` `[batch, time, vocabulary]`, `loss`, and with --steps also `losses` `[steps]` of training from that checkpoint.
 """
 
 import argparse
@@ -41,10 +41,10 @@ def tensors(batch: dict) -> dict:
 
 
 @torch.inference_mode()
-def logits(model: transformers.PreTrainedModel, batch: dict) -> np.ndarray:
-    """The logits of a batch, without its labels."""
-    inputs = {name: tensor for name, tensor in tensors(batch).items() if name != "labels"}
-    return model.eval()(**inputs, use_cache=False).logits.numpy()
+def logits_and_loss(model: transformers.PreTrainedModel, batch: dict) -> dict[str, np.ndarray]:
+    """The logits of a batch and its loss."""
+    result = model.eval()(**tensors(batch), use_cache=False)
+    return {"logits": result.logits.numpy(), "loss": result.loss.numpy()}
 
 
 def train(model: transformers.PreTrainedModel, arguments: argparse.Namespace, make_batch) -> list[float]:
@@ -90,7 +90,7 @@ def main() -> None:
         return make(step, arguments.batch, arguments.length, model.config.vocab_size)
 
     batch = make_batch(0)
-    record = {**batch, "logits": logits(model, batch)}
+    record = {**batch, **logits_and_loss(model, batch)}
     if arguments.steps:
         record["losses"] = np.array(train(model, arguments, make_batch))
     np.savez(arguments.folder / "reference.npz", **record)
