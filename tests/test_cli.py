@@ -96,6 +96,10 @@ def test_verify_accounts_for_everything(checkpoint, capfd):
     assert "eos_token_id=282" in report["generation"] and "logits" in report
 
 
+NOTHING = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()}
+"""What transformers reports of a checkpoint that fits."""
+
+
 @pytest.mark.parametrize(("distance", "ok"), [(0.0, True), (5e-5, True), (1e-3, False), (np.nan, False)])
 def test_verify_compares_with_pytorch_where_it_is_installed(checkpoint, monkeypatch, distance, ok):
     model = tfheads.AutoModelForCausalLM.from_pretrained(checkpoint)
@@ -105,11 +109,14 @@ def test_verify_compares_with_pytorch_where_it_is_installed(checkpoint, monkeypa
         outputs = [model(batch).logits.numpy() for batch in batches]
         outputs[1][0, 0, 0] += distance
         outputs[2][2, -1, :] += 9.0  # padding is nobody's business
-        return [{"logits": logits} for logits in outputs]
+        return [{"logits": logits} for logits in outputs], NOTHING
 
     monkeypatch.setattr(verification, "_from_torch", from_torch)
     monkeypatch.setattr(verification.importlib.util, "find_spec", lambda name: name == "torch")
-    check = list(verification.verify(checkpoint))[-1]
+    keys, check = list(verification.verify(checkpoint))[-2:]
+    assert (
+        keys.name == "PyTorch" and keys.ok and keys.text == "transformers has a place for each tensor and misses none"
+    )
     assert check.name == "logits" and check.ok is ok and "from PyTorch's, tolerance" in check.text
 
 
@@ -125,10 +132,29 @@ def test_verify_compares_every_output_of_every_head(class_name, tmp_path, monkey
     for changed in (None, *names):
 
         def from_torch(class_name, directory, batches, changed=changed):
-            return [{n: v.numpy() + (n == changed) for n, v in model(batch).items()} for batch in batches]
+            return [{n: v.numpy() + (n == changed) for n, v in model(batch).items()} for batch in batches], NOTHING
 
         monkeypatch.setattr(verification, "_from_torch", from_torch)
         assert list(verification.verify(str(tmp_path)))[-1].ok is (changed is None)
+
+
+def test_verify_finds_what_pytorch_misses_or_does_not_expect(tmp_path, monkeypatch):
+    """Tensors of another head are none of these."""
+    config = transformers.GPT2Config(**{**pipeline_cases.GPT2, "num_labels": 1})
+    tfheads.GPT2DoubleHeadsModel.from_config(config, seed=0).save_pretrained(tmp_path)
+    model = tfheads.GPT2LMHeadModel.from_pretrained(tmp_path)
+
+    def from_torch(class_name, directory, batches):
+        unexpected = {"multiple_choice_head.summary.bias", "transformer.wpe.weight", "transformer.ln_f.bias"}
+        report = {**NOTHING, "missing_keys": {"lm_head.bias"}, "unexpected_keys": unexpected}
+        return [{"logits": model(batch).logits.numpy()} for batch in batches], report
+
+    monkeypatch.setattr(verification, "_from_torch", from_torch)
+    monkeypatch.setattr(verification.importlib.util, "find_spec", lambda name: name == "torch")
+    keys, logits = list(verification.verify(str(tmp_path), "GPT2LMHeadModel"))[-2:]
+    assert not keys.ok and logits.ok
+    wrong = "misses lm_head.bias and has no place for transformer.ln_f.bias, transformer.wpe.weight"
+    assert keys.text == f"transformers {wrong}"
 
 
 def test_verify_reports_other_classes_and_heads(checkpoint, copy, capfd):

@@ -10,7 +10,7 @@ import transformers
 
 from tfheads import registry
 from tfheads.checkpoints import hub
-from tfheads.checkpoints.loading import LoadPlan, load, plan_loading
+from tfheads.checkpoints.loading import LoadPlan, load, modern, plan_loading
 from tfheads.checkpoints.pretrained import read_config, stored_dtype
 from tfheads.checkpoints.tensor_files import open_tensors
 from tfheads.checkpoints.tokenizers import load_tokenizer
@@ -66,6 +66,7 @@ def verify(checkpoint: str, class_name: str | None = None, revision: str | None 
             yield Check("weights", False, str(error))
             return
         yield _weights_check(tensors, plan)
+        unread = set(tensors.names()) - _read(plan)
         try:
             load(model, tensors, seed=0)
         except ValueError as error:
@@ -74,7 +75,7 @@ def verify(checkpoint: str, class_name: str | None = None, revision: str | None 
     yield _tokenizer_check(model, directory)
     if model.backbone.causal and model.task == "causal-lm":
         yield _generation_check(model, directory)
-    yield _logits_check(model, directory)
+    yield from _pytorch_checks(model, directory, unread)
 
 
 def class_for(config: transformers.PreTrainedConfig, class_name: str | None) -> type[TaskModel]:
@@ -103,7 +104,7 @@ def _class_check(cls: type, config, class_name: str | None) -> Check:
 
 def _weights_check(tensors, plan: LoadPlan) -> Check:
     total = len(list(tensors.names()))
-    used = {name for binding in plan.bindings for name in binding.names}
+    used = _read(plan)
     variables = sum(len(binding.variables) for binding in plan.bindings)
     numbers = sum(int(np.prod(variable.shape)) for binding in plan.bindings for variable in binding.variables)
     ignored = total - len(used) - len(plan.dropped) - len(plan.copies)
@@ -118,6 +119,11 @@ def _weights_check(tensors, plan: LoadPlan) -> Check:
         new = sum(len(binding.variables) for binding in plan.new)
         parts.append(f"{new} variables of the head are not in the checkpoint and would be new")
     return Check("weights", not plan.new, "; ".join(parts))
+
+
+def _read(plan: LoadPlan) -> set[str]:
+    """The tensors of a checkpoint that become variables."""
+    return {name for binding in plan.bindings for name in binding.names}
 
 
 def _tokenizer_check(model: TaskModel, directory: str) -> Check:
@@ -153,17 +159,38 @@ def _generation_check(model: TaskModel, directory: str) -> Check:
     return Check("generation", True, f"{source}: {shown}")
 
 
-def _logits_check(model: TaskModel, directory: str) -> Check:
+def _pytorch_checks(model: TaskModel, directory: str, unread: set[str]) -> Iterator[Check]:
+    """Whether PyTorch's transformers reads the same tensors, all but those `unread` here, and gives the same logits."""
     if not hasattr(transformers, type(model).__name__):
-        return Check("logits", None, f"not compared, for transformers has no {type(model).__name__}")
+        yield Check("logits", None, f"not compared, for transformers has no {type(model).__name__}")
+        return
     batches = list(_batches(model))
     names = [criterion.logits for criterion in model.criteria] or ["last_hidden_state"]
     ours = _real([{name: model(batch)[name].numpy() for name in names} for batch in batches], batches, names)
     if not all(np.isfinite(output).all() for output in ours):
-        return Check("logits", False, "some are not finite")
+        yield Check("logits", False, "some are not finite")
+        return
     if importlib.util.find_spec("torch") is None:
-        return Check("logits", None, "finite; not compared, for PyTorch is not installed")
-    theirs = _real(_from_torch(type(model).__name__, directory, batches), batches, names)
+        yield Check("logits", None, "finite; not compared, for PyTorch is not installed")
+        return
+    outputs, report = _from_torch(type(model).__name__, directory, batches)
+    yield _keys_check(report, unread)
+    yield _logits_check(ours, _real(outputs, batches, names))
+
+
+def _keys_check(report: dict, unread: set[str]) -> Check:
+    """Of what transformers reports of its own loading."""
+    known = {modern(name) for name in unread}
+    found = {
+        "misses": report["missing_keys"],
+        "has no place for": [name for name in report["unexpected_keys"] if modern(name) not in known],
+        "has another shape of": [name for name, *_ in report["mismatched_keys"]],
+    }
+    wrong = " and ".join(f"{what} {_few(names)}" for what, names in found.items() if names)
+    return Check("PyTorch", not wrong, f"transformers {wrong or 'has a place for each tensor and misses none'}")
+
+
+def _logits_check(ours: list[np.ndarray], theirs: list[np.ndarray]) -> Check:
     apart = np.max([np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True)])
     largest = np.max([np.abs(output).max() for output in theirs])
     tolerance = max(SMALLEST_TOLERANCE, TOLERANCE * largest)
@@ -185,14 +212,16 @@ def _batches(model: TaskModel) -> Iterator[dict[str, np.ndarray]]:
         yield batch
 
 
-def _from_torch(class_name: str, directory: str, batches: list[dict]) -> list[dict]:
-    """What transformers' class of the same name gives for each batch."""
+def _from_torch(class_name: str, directory: str, batches: list[dict]) -> tuple[list[dict], dict]:
+    """What transformers' class of the same name gives for each batch, and what it reports of loading."""
     import torch
 
     transformers.utils.logging.disable_progress_bar()
-    reference = getattr(transformers, class_name).from_pretrained(directory, dtype=torch.float32).eval()
+    cls = getattr(transformers, class_name)
+    reference, report = cls.from_pretrained(directory, dtype=torch.float32, output_loading_info=True)
+    inputs = [{name: torch.from_numpy(one).long() for name, one in batch.items()} for batch in batches]
     with torch.no_grad():
-        return [reference(**{name: torch.from_numpy(one).long() for name, one in batch.items()}) for batch in batches]
+        return [reference.eval()(**one) for one in inputs], report
 
 
 def _real(outputs: list[dict], batches: list[dict], names: list[str]) -> list[np.ndarray]:

@@ -134,6 +134,14 @@ def load(model, tensors: Tensors, seed: int | None = None, ignore_mismatched_siz
     return plan
 
 
+def modern(name: str) -> str:
+    """Today's name of a tensor: old checkpoints say gamma and beta."""
+    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
 def _fill(binding: Binding, tensors: Tensors) -> None:
     """Some rows of the tensors at a time, so that no tensor is held beside the variables that it becomes."""
     operation, shape = binding.operation, tensors.shape(binding.names[0])
@@ -199,17 +207,9 @@ def _equal(tensors: Tensors, name: str, source: str) -> bool:
 def _by_modern_name(tensors: Tensors) -> dict[str, str]:
     actual = {}
     for name in tensors.names():
-        if actual.setdefault(_modern(name), name) != name:
-            raise ValueError(f"the checkpoint has {name} and {actual[_modern(name)]}, two names of one tensor")
+        if actual.setdefault(modern(name), name) != name:
+            raise ValueError(f"the checkpoint has {name} and {actual[modern(name)]}, two names of one tensor")
     return actual
-
-
-def _modern(name: str) -> str:
-    """Today's name of a tensor: old checkpoints say gamma and beta."""
-    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
-        if name.endswith(old):
-            return name.removesuffix(old) + new
-    return name
 
 
 def _below(base: str, names: Mapping[str, str]) -> dict[str, str]:
