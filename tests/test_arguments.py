@@ -1,8 +1,10 @@
 """The arguments of the recipes: YAML, flags, types, limits, and what an error says."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+import transformers
 
 from tfheads.recipes.arguments import (
     CausalLanguageModellingArguments,
@@ -16,6 +18,7 @@ from tfheads.recipes.conditional_generation import ConditionalGenerationArgument
 from tfheads.recipes.document_classification import DocumentClassificationArguments
 from tfheads.recipes.multiple_choice import MultipleChoiceArguments
 from tfheads.recipes.pre_training import PreTrainingArguments
+from tfheads.recipes.refused_flags import refusal
 from tfheads.recipes.summarization import SummarizationArguments
 from tfheads.recipes.translation import TranslationArguments
 
@@ -85,6 +88,9 @@ def test_overrides_in_both_forms(tmp_path):
     flag = ["--config_overrides", "n_layer=3,resid_pdrop=0.5,activation_function=relu"]
     overrides = parse(CausalLanguageModellingArguments, [path, *flag]).config_overrides
     assert overrides == {"n_layer": 3, "resid_pdrop": 0.5, "activation_function": "relu"}
+    for flag in ("layer_norm_epsilon=1e-7", '{"layer_norm_epsilon": 1e-7}'):  # YAML takes the first for text
+        given = parse(CausalLanguageModellingArguments, [path, "--config_overrides", flag]).config_overrides
+        assert given == {"layer_norm_epsilon": 1e-7}
 
 
 def test_the_names_of_older_releases():
@@ -115,6 +121,14 @@ def test_the_names_of_older_releases():
         (["--config_overrides", "n_layer"], TypeError, "config_overrides must be name=value"),
         (["--config_overrides", "n_layer=2"], ValueError, "config_overrides is for models with new weights"),
         (["--bf16", "--fp16"], ValueError, "give bf16 or fp16"),
+        (["--lr_scheduler_kwargs", "power=2"], ValueError, "'linear' does not have these options: power; it has none"),
+        (["--lr_scheduler_kwargs", "{power: 2"], TypeError, "lr_scheduler_kwargs must be name=value,"),
+        (["--logging_strategy", "often"], ValueError, "logging_strategy must be one of no, steps, epoch, got 'often'"),
+        (
+            ["--optim", "lamb"],
+            ValueError,
+            "optim must be one of adamw_torch, adamw_torch_fused, adafactor",
+        ),
         (["--max_steps", "0"], ValueError, "max_steps must be at least 1, or -1"),
         (["--warmup_ratio", "0.1", "--warmup_steps", "5"], ValueError, "warmup_ratio or warmup_steps"),
         (["--streaming"], ValueError, "max_steps must be given with streaming"),
@@ -127,6 +141,21 @@ def test_a_wrong_flag_is_one_clear_sentence(flags, error, message):
         causal(*flags)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_flags_of_transformers_are_taken_or_refused_with_a_reason(tmp_path):
+    known = {name for field in dataclasses.fields(QuestionAnsweringArguments) for name in names_of(field)}
+    flags = {field.name for field in dataclasses.fields(transformers.TrainingArguments)}
+    assert {flag for flag in flags - known if refusal(flag) is None} == set()
+    assert {flag for flag in known if refusal(flag) is not None} == set()
+    with pytest.raises(ValueError, match="flag --use_fast_tokenizer is not taken: tokenizers are always the fast"):
+        causal("--use_fast_tokenizer", "true")
+    with pytest.raises(ValueError, match="^key 'fsdp_config' in .* is not taken: strategy and num_replicas choose"):
+        parse(CausalLanguageModellingArguments, [written(tmp_path, "fsdp_config: x.json")])
+
+
+def names_of(field: dataclasses.Field) -> tuple[str, ...]:
+    return (field.name, *field.metadata["also"])
 
 
 @pytest.mark.parametrize(

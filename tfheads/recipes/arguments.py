@@ -12,6 +12,7 @@ from tfheads.metrics.classification import MEASURES
 from tfheads.metrics.glue import TASKS
 from tfheads.optimizers import OPTIMIZERS
 from tfheads.recipes.command_line import argument
+from tfheads.recipes.refused_flags import refusal
 from tfheads.schedules import SCHEDULES, create_schedule
 
 
@@ -120,6 +121,8 @@ class LabelledDataArguments(DataArguments):
 @dataclasses.dataclass(kw_only=True)
 class TrainingArguments:
     """How the model is trained, evaluated, tracked and saved."""
+
+    refusal = staticmethod(refusal)
 
     output_dir: str = argument("", "where the model, the results and the checkpoints are written")
     overwrite_output_dir: bool = argument(False, "train from the start although output_dir holds a run")

@@ -173,12 +173,15 @@ def known_name(cls: type, name: str, where: str) -> str:
     """The field that goes by `name`.
 
     Raises:
-        ValueError: there is none; names the nearest one.
+        ValueError: there is none; says why, if `cls` has a function `refusal` that knows, or names the nearest one.
     """
     names = {field.name: field.name for field in dataclasses.fields(cls)}
     for field in dataclasses.fields(cls):
         names.update(dict.fromkeys(field.metadata["also"], field.name))
     if name not in names:
+        reason = cls.refusal(name) if hasattr(cls, "refusal") else None
+        if reason is not None:
+            raise ValueError(f"{where} is not taken: {reason}")
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
         raise ValueError(f"{where} is not known, the nearest known one is {near!r}; --help lists all")
     return names[name]
