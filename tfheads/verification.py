@@ -209,6 +209,8 @@ def _batches(model: TaskModel) -> Iterator[dict[str, np.ndarray]]:
         batch = {"input_ids": random.randint(0, model.vocab_size, mask.shape) * mask, "attention_mask": mask}
         if "decoder_input_ids" in model.accepted_inputs:
             batch["decoder_input_ids"] = random.randint(0, model.vocab_size, (rows, 3))
+        if "mc_token_ids" in model.accepted_inputs:  # the last real tokens, where transformers takes the last ones
+            batch["mc_token_ids"] = mask.sum(-1) - 1
         yield batch
 
 
@@ -216,10 +218,16 @@ def _from_torch(class_name: str, directory: str, batches: list[dict]) -> tuple[l
     """What transformers' class of the same name gives for each batch, and what it reports of loading."""
     import torch
 
-    transformers.utils.logging.disable_progress_bar()
-    cls = getattr(transformers, class_name)
-    reference, report = cls.from_pretrained(directory, dtype=torch.float32, output_loading_info=True)
-    inputs = [{name: torch.from_numpy(one).long() for name, one in batch.items()} for batch in batches]
+    logs = transformers.utils.logging
+    logs.disable_progress_bar()
+    verbosity = logs.get_verbosity()
+    logs.set_verbosity_error()  # its report of loading is a line of ours
+    try:
+        cls = getattr(transformers, class_name)
+        reference, report = cls.from_pretrained(directory, dtype=torch.float32, output_loading_info=True)
+    finally:
+        logs.set_verbosity(verbosity)
+    inputs = [{name: torch.tensor(one).long() for name, one in batch.items()} for batch in batches]
     with torch.no_grad():
         return [reference.eval()(**one) for one in inputs], report
 
