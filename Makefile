@@ -26,7 +26,7 @@ quickstart: $(READY)
 	@$(RUN) training/quickstart.py
 
 # In several runs, for what XLA compiled stays in memory until a process ends.
-TEST_GROUPS = [a-o] [p-r] [s-z]
+TEST_GROUPS = [a-o] [p-z]
 TEST_FILES = $(filter-out tests/test_families.py,$(wildcard tests/test_$(group)*.py))
 
 test: lint

@@ -133,6 +133,7 @@ def test_no_more_windows_than_the_budget_are_encoded_at_a_time():
     assert max(rows) == 4
 
 
+@pytest.mark.slow
 def test_fit_under_xla_learns_and_files_keep_everything(tmp_path):
     keras.utils.set_random_seed(0)  # of dropout and of the order of the rows
     model = make(window_budget=6, window_pooling="attention", window_stride=8)

@@ -25,7 +25,7 @@ def test_logits_are_those_of_a_classifier_of_one_label_and_the_loss_is_over_the_
 
 def test_fit_learns_to_choose_and_files_hold_the_scorer(tmp_path):
     model = tfheads.GPT2ForMultipleChoice.from_config(gpt2_config(n_layer=1), seed=0)
-    model.compile(tfheads.AdamW(0.02), metrics=["accuracy"])
+    model.compile(tfheads.AdamW(0.02), metrics=["accuracy"], jit_compile=False)
     inputs = {"input_ids": IDS, "attention_mask": MASK}
     history = model.fit(inputs, LABELS, batch_size=4, epochs=30, verbose=0).history
     assert history["loss"][-1] < 0.5 * history["loss"][0] and history["accuracy"][-1] == 1

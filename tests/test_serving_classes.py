@@ -82,6 +82,7 @@ def pipeline(models, name: str, task: str, **options):
     return tfheads.pipeline(task, model=model, tokenizer=tokenizer, **options)
 
 
+@pytest.mark.slow
 def test_classes_equal_the_pipeline(models, answers):
     pipe = pipeline(models, "classes", "text-classification", truncation=True)
     pairs = [{"text": text, "text_pair": pair} for text, pair in zip(TEXTS, PAIRS, strict=True)]
@@ -95,6 +96,7 @@ def test_classes_equal_the_pipeline(models, answers):
         np.testing.assert_allclose(answer["scores"], scores, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bad_texts_change_nothing_for_their_neighbours(answers):
     alone = answers["classes", "alone"]["scores"][0]
     np.testing.assert_allclose(answers["classes", "default"]["scores"][0], alone, atol=1e-5)
@@ -105,6 +107,7 @@ def test_bad_texts_change_nothing_for_their_neighbours(answers):
     assert answers["vectors", "no rows"] == {"embedding": []} and answers["documents", "no rows"]["label"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name", "message"),
     [
@@ -119,11 +122,13 @@ def test_bad_requests_are_errors(answers, model, name, message):
     assert isinstance(answer, str) and message in answer
 
 
+@pytest.mark.slow
 def test_tokens_compiled_by_xla_give_the_same(answers):
     expected = answers["classes", "tokens"]["logits"]
     np.testing.assert_allclose(answers["classes", "compiled tokens"]["logits"], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_next_sentences_equal_the_pipeline(models, answers):
     answer, pipe = answers["next", "default"], pipeline(models, "next", "next-sentence", truncation=True)
     expected = pipe([list(pair) for pair in zip(TEXTS, PAIRS, strict=True)])
@@ -132,6 +137,7 @@ def test_next_sentences_equal_the_pipeline(models, answers):
     np.testing.assert_allclose(answer["probability"], [one["scores"]["isNext"] for one in expected], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_choices_equal_the_pipeline(models, answers):
     answer, pipe = answers["choices", "default"], pipeline(models, "choices", "multiple-choice", truncation=True)
     choices = [[pair, "the cat", text] for text, pair in zip(TEXTS, PAIRS, strict=True)]
@@ -141,6 +147,7 @@ def test_choices_equal_the_pipeline(models, answers):
     np.testing.assert_allclose(answer["scores"], [one["scores"] for one in expected], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_documents_equal_the_model(models, answers):
     (model, tokenizer, _), answer = models["documents"], answers["documents", "default"]
     for row, text in enumerate(TEXTS):
@@ -152,6 +159,7 @@ def test_documents_equal_the_model(models, answers):
         assert answer["label"][row] == pipeline_cases.FEELINGS[scores.argmax()]
 
 
+@pytest.mark.slow
 def test_vectors_equal_the_pipeline(models, answers):
     pipe = pipeline(models, "vectors", "feature-extraction", pooling="mean", normalize=True)
     np.testing.assert_allclose(answers["vectors", "default"]["embedding"], pipe(TEXTS), atol=1e-5)
