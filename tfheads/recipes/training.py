@@ -366,13 +366,13 @@ def check_output_dir(arguments: TrainingArguments) -> None:
         raise NotADirectoryError(f"output_dir must be a directory, {path} is a file")
     if not arguments.do_train:
         return
-    if checkpoint and not Path(checkpoint).is_dir():
-        raise FileNotFoundError(f"resume_from_checkpoint must be a directory, {checkpoint} does not exist")
     if checkpoint and arguments.overwrite_output_dir and Path(checkpoint).resolve().parent == path.resolve():
         raise ValueError(
             f"resume_from_checkpoint {checkpoint} is in output_dir, from which overwrite_output_dir removes it: "
             "give one of the two"
         )
+    if checkpoint and not Path(checkpoint).is_dir():
+        raise FileNotFoundError(f"resume_from_checkpoint must be a directory, {checkpoint} does not exist")
     finished = (path / "config.json").is_file() and not checkpoints(path)
     if finished and not arguments.overwrite_output_dir:
         raise FileExistsError(f"output_dir {path} holds a model already: give another, or set overwrite_output_dir")
