@@ -140,6 +140,14 @@ def test_verify_compares_every_output_of_every_head(class_name, tmp_path, monkey
         assert list(verification.verify(str(tmp_path)))[-1].ok is (changed is None)
 
 
+def test_verify_gives_each_row_the_end_token_at_which_it_is_classified(tmp_path):
+    names = ("encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_attention_heads")
+    sizes = {**dict.fromkeys(names, 1), **dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim"), 8)}
+    config = transformers.BartConfig(vocab_size=12, max_position_embeddings=32, **sizes)
+    tfheads.BartForSequenceClassification.from_config(config, seed=0).save_pretrained(tmp_path)
+    assert list(verification.verify(str(tmp_path)))[-1].ok is not False
+
+
 def test_verify_finds_what_pytorch_misses_or_does_not_expect(tmp_path, monkeypatch):
     """Tensors of another head are none of these."""
     config = transformers.GPT2Config(**{**pipeline_cases.GPT2, "num_labels": 1})

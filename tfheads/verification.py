@@ -10,10 +10,12 @@ import transformers
 
 from tfheads import registry
 from tfheads.checkpoints import hub
+from tfheads.checkpoints.attribute_walk import layers_by_path
 from tfheads.checkpoints.loading import LoadPlan, load, modern, plan_loading
 from tfheads.checkpoints.pretrained import read_config, stored_dtype
 from tfheads.checkpoints.tensor_files import open_tensors
 from tfheads.checkpoints.tokenizers import load_tokenizer
+from tfheads.heads.pooling import LastOfToken
 from tfheads.layers.part import weights_follow
 from tfheads.models import TaskModel, WithChoices
 from tfheads.vocabulary import check_tokenizer, highest_id
@@ -202,15 +204,20 @@ def _batches(model: TaskModel) -> Iterator[dict[str, np.ndarray]]:
     """Token ids from a fixed seed: two tokens, a row, rows with padding."""
     random, longest = np.random.RandomState(0), min(32, model.backbone.length_limit or 32)
     choices = (2,) if isinstance(model, WithChoices) else ()
+    ends = [layer.token_id for _, layer in layers_by_path(model) if isinstance(layer, LastOfToken)]
     for rows, time in ((1, min(2, longest)), (1, longest), (3, longest)):
         lengths = np.linspace(time, max(1, time // 3), rows).astype(int)
         mask = (np.arange(time)[None, :] < lengths[:, None]).astype("int32")
         mask = np.broadcast_to(mask.reshape(rows, *(1 for _ in choices), time), (rows, *choices, time))
-        batch = {"input_ids": random.randint(0, model.vocab_size, mask.shape) * mask, "attention_mask": mask}
-        if "decoder_input_ids" in model.accepted_inputs:
+        ids, last = random.randint(0, model.vocab_size, mask.shape) * mask, mask.sum(-1) - 1
+        batch = {"input_ids": ids, "attention_mask": mask}
+        if ends:  # rows are classified at their last end token, transformers wants as many in each
+            ids[ids == ends[0]] += 1 if ends[0] == 0 else -1
+            np.put_along_axis(ids, last[..., None], ends[0], -1)
+        elif "decoder_input_ids" in model.accepted_inputs:
             batch["decoder_input_ids"] = random.randint(0, model.vocab_size, (rows, 3))
-        if "mc_token_ids" in model.accepted_inputs:  # the last real tokens, where transformers takes the last ones
-            batch["mc_token_ids"] = mask.sum(-1) - 1
+        if "mc_token_ids" in model.accepted_inputs:  # transformers would take the last ones, padding or not
+            batch["mc_token_ids"] = last
         yield batch
 
 
