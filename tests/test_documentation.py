@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 import types
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,12 @@ def blocks(page: Path, language: str) -> list[tuple[int, str]]:
     ]
 
 
-def with_blocks(language: str) -> list:
-    return [pytest.param(page, id=page.name) for page in PAGES if blocks(page, language)]
+def with_blocks(language: str, slow: Collection[str] = ()) -> list:
+    return [
+        pytest.param(page, id=page.name, marks=[pytest.mark.slow] * (page.name in slow))
+        for page in PAGES
+        if blocks(page, language)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +120,7 @@ def page_module(monkeypatch):
         getattr(registry, name).update(content)
 
 
-@pytest.mark.parametrize("page", with_blocks("python"))
+@pytest.mark.parametrize("page", with_blocks("python", slow=("generation.md", "serving.md", "tasks.md")))
 def test_python_blocks_run(page, scene, page_module, monkeypatch, capsys):
     monkeypatch.chdir(scene)
     traced = tf.function  # XLA's work would be most of the time, and is tested elsewhere
