@@ -309,8 +309,7 @@ class MaskedRowArguments:
     )
     line_by_line: bool = argument(False, "whether each row of the text stays a row, cut at max_seq_length")
     pad_to_max_length: bool = argument(
-        False,
-        "whether such rows are padded to max_seq_length, so that XLA compiles once, not to 16, 32, ...",
+        False, "whether such rows are padded to max_seq_length, so that XLA compiles once, not to 16, 32, ..."
     )
     mlm_probability: float = argument(0.15, "part of the tokens to predict", above=0, below=1)
     whole_word_mask: bool = argument(False, "whether all pieces of a word are masked together")

@@ -42,7 +42,7 @@ class ForTextClassification(ReadsTwice, TaskModel):
 
         Raises:
             TypeError: set to something else than a tokenizer.
-            ValueError: it has more tokens than the model.
+            ValueError: it has ids that the model does not take.
         """
         return None if self._reader is None else self._reader.tokenizer
 
