@@ -142,6 +142,7 @@ class TwoTokens:
         ((1, 1, 0), np.nan, {}, 0.0, r"losses nan"),
         ((1, 1, 0), 0.5, {"missing_keys": ["head.weight"]}, 0.0, r"\): missing_keys head.weight; outputs 0.0e\+00"),
     ],
+    ids=["padding", "logits", "loss", "no number", "keys"],
 )
 def test_the_way_back_finds_keys_and_differences(monkeypatch, capsys, place, loss, keys, outputs, complaint):
     def load_in_pytorch(folder):
