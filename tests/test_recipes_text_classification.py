@@ -16,7 +16,6 @@ from tfheads.recipes.text_classification import run_text_classification, text_cl
 
 CONFIG = Path(__file__).parent.parent / "configs" / "glue_sst2.yaml"
 TINY = "num_hidden_layers=1,hidden_size=16,num_attention_heads=2,intermediate_size=32,max_position_embeddings=64"
-TINY += ",hidden_dropout_prob=0,attention_probs_dropout_prob=0"  # half of a graph for training is dropout
 GOOD, BAD = ["lovely", "moving", "bright"], ["dull", "awful", "tired"]
 
 
