@@ -25,13 +25,8 @@ help:
 quickstart: $(READY)
 	@$(RUN) training/quickstart.py
 
-# In several runs, for what XLA compiled stays in memory until a process ends.
-TEST_GROUPS = [a-o] [p-z]
-TEST_FILES = $(filter-out tests/test_families.py,$(wildcard tests/test_$(group)*.py))
-
 test: lint
-	@$(RUN) -m pytest -n 2 --dist worksteal tests/test_families.py
-	@$(foreach group,$(TEST_GROUPS),$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TEST_FILES) &&) true
+	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
 	@$(RUN) -m pytest -m slow

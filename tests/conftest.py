@@ -14,9 +14,9 @@ os.environ.setdefault("XLA_FLAGS", XLA)
 
 import wandb  # noqa: E402 - after the above
 
-LONGEST = ["documentation", "distribution", "heads", "generation_parity", "restarts", "recipes", "recipes_translation"]
-LONGEST += ["precision", "pipelines_text_to_text", "serving_writing", "serving", "serving_classes"]
-"""Files that take a minute or more: they come first, so that two processes end at about the same time."""
+LONGEST = ["families", "distribution", "documentation", "restarts", "heads", "recipes", "serving", "generation_parity"]
+LONGEST += ["generation", "training", "adapters", "pipelines_text_to_text", "recipes_translation", "checkpoints"]
+"""Files that take half a minute or more: they come first, so that two processes end at about the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -105,6 +105,7 @@ def test_generate_gives_the_target_alone(model, plain):
     assert model.generate(SOURCE, num_beams=3, num_return_sequences=2, max_new_tokens=4).shape == (6, 4)
 
 
+@pytest.mark.slow
 def test_fit_under_xla_learns_to_copy_and_files_keep_the_separator(tmp_path):
     model, source = make(n_layer=1), token_ids(8, 6)
     model.compile(tfheads.AdamW(0.02), metrics=["sparse_categorical_accuracy"])

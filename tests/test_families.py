@@ -4,7 +4,7 @@ import contextlib
 import functools
 import inspect
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import keras
 import numpy as np
@@ -24,6 +24,11 @@ CASES = reference.names()
 GENERATIVE = [name for name in CASES if "generation" in reference.load(name)]
 BACKBONES = [cls for model_type in registry.FAMILIES for cls in registry.backbones_of(model_type)]
 TRANSLATING = [name for name in CASES if "translation" in reference.load(name)]
+GENERATED = ("gpt2/lm", "bert/lm", "bart/lm")
+"""Cases that generate in the quick tests. Loops know no family; what they call of one, `extend`, is shown of each case."""
+
+OF_ALL_KINDS = ("gpt2", "bert", "bart", "t5", "llama")
+"""Families of all kinds of norms, positions and wirings, whose keys and dropouts are perturbed in the quick tests."""
 
 
 def slow_but_first(names: list[str], *keys) -> list:
@@ -36,11 +41,6 @@ def slow_but_first(names: list[str], *keys) -> list:
     return found
 
 
-def slow_but(quick: list[str], names: list[str]) -> list:
-    """Cases of which some are quick; what the others would show is that of `extend`, which has a test for each."""
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
-
-
 def family_of(name: str) -> str:
     return name.split("/")[0]
 
@@ -49,14 +49,9 @@ def task_of(name: str) -> str:
     return getattr(tfheads, reference.load(name)["class"]).task
 
 
-def is_derived(kind: str) -> bool:
-    """Whether a family is another one with other defaults or names."""
-    return any(issubclass(registry.FAMILIES[kind], other) for name, other in registry.FAMILIES.items() if name != kind)
-
-
-def slow_if_derived(kinds: Iterable[str]) -> list:
-    """Families of which those are quick that are made from no other."""
-    return [pytest.param(kind, marks=pytest.mark.slow) if is_derived(kind) else kind for kind in kinds]
+def slow_but_these(quick: Collection[str], names: Iterable[str]) -> list:
+    """Cases or families of which some are quick."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 class Stored:
@@ -201,7 +196,7 @@ def test_every_trainable_variable_gets_the_reference_gradient(name):
     assert set(expected) - seen <= echoes_of(model)
 
 
-@pytest.mark.parametrize("name", slow_but(["gpt2/lm", "bert/lm"], GENERATIVE))
+@pytest.mark.parametrize("name", slow_but_these(GENERATED, GENERATIVE))
 def test_tokens_equal_the_reference_in_padded_batches_and_alone(name):
     record, model = reference.load(name), model_of(name)
     prompts = record["prompts"]
@@ -218,7 +213,7 @@ def test_tokens_equal_the_reference_in_padded_batches_and_alone(name):
             assert made[0, len(prompt) :].tolist() == alone
 
 
-@pytest.mark.parametrize("name", slow_but(["bart/lm"], TRANSLATING))
+@pytest.mark.parametrize("name", slow_but_these(GENERATED, TRANSLATING))
 def test_targets_of_padded_sources_equal_the_reference_and_those_of_sources_alone(name):
     record, model = reference.load(name), model_of(name)
     prompts = record["prompts"]
@@ -274,7 +269,7 @@ OURS = {"T5ForConditionalGeneration": ("tie_word_embeddings", "scale_decoder_out
 """Keys that the reference takes otherwise: its new models are tied whatever the config says, checkpoints are not."""
 
 
-@pytest.mark.parametrize("kind", slow_if_derived(registry.FAMILIES))
+@pytest.mark.parametrize("kind", slow_but_these(OF_ALL_KINDS, registry.FAMILIES))
 def test_each_config_key_has_an_effect_where_the_reference_has_one_or_is_an_error(kind):
     """Each key with the first class on which it has an effect that the classes before it did not show."""
     shown = set()
@@ -349,7 +344,7 @@ OUTSIDE_OF_THE_EFFECTS = {"bart": {"classifier_dropout": "BartForSequenceClassif
 """Keys that none of the classes reads whose keys are perturbed."""
 
 
-@pytest.mark.parametrize("kind", slow_if_derived(registry.FAMILIES))
+@pytest.mark.parametrize("kind", slow_but_these(OF_ALL_KINDS, registry.FAMILIES))
 def test_each_dropout_acts_in_training_and_only_there(kind):
     dropouts = _dropouts(kind)
     assert dropouts or not any("drop" in key for key in transformers.AutoConfig.for_model(kind).to_dict())

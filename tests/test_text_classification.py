@@ -66,6 +66,7 @@ def test_pairs_have_the_types_of_the_tokenizer():
         assert read["input_ids"].shape == (2, 16) and not read["input_ids"][row, length:].any()
 
 
+@pytest.mark.slow
 def test_fit_under_xla_learns_from_strings_and_predict_answers_with_names(tmp_path):
     model = make()
     model.compile(tfheads.AdamW(0.01), metrics=["accuracy"])
