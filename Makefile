@@ -29,7 +29,7 @@ test: lint
 	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
-	@$(RUN) -m pytest -m slow
+	@XLA_FLAGS= $(RUN) -m pytest -m slow
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check .

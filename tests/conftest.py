@@ -9,7 +9,7 @@ import pytest
 
 gc.disable()  # until everything is imported
 XLA = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes --xla_cpu_parallel_codegen_split_count=1"
-"""XLA's own work is all there, LLVM's is quick: what it compiles runs once or twice. The slow tests do without."""
+"""XLA's own work is all there, LLVM's is quick: what it compiles runs once or twice. `make test-slow` does without."""
 os.environ.setdefault("XLA_FLAGS", XLA)
 
 import wandb  # noqa: E402 - after the above

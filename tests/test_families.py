@@ -25,7 +25,7 @@ GENERATIVE = [name for name in CASES if "generation" in reference.load(name)]
 BACKBONES = [cls for model_type in registry.FAMILIES for cls in registry.backbones_of(model_type)]
 TRANSLATING = [name for name in CASES if "translation" in reference.load(name)]
 GENERATED = ("gpt2/lm", "bert/lm", "bart/lm")
-"""Cases that generate in the quick tests. Loops know no family; what they call of one, `extend`, is shown of each case."""
+"""Cases that generate in the quick tests: loops know no family, and what they call of one is shown of every case."""
 
 OF_ALL_KINDS = ("gpt2", "bert", "bart", "t5", "llama")
 """Families of all kinds of norms, positions and wirings, whose keys and dropouts are perturbed in the quick tests."""
