@@ -4,7 +4,6 @@ import contextlib
 import functools
 import inspect
 import warnings
-from collections.abc import Collection, Iterable
 
 import keras
 import numpy as np
@@ -14,6 +13,7 @@ import transformers
 
 import tfheads
 from tests.fixtures import cases, reference, weights
+from tests.quick_cases import slow_but_first, slow_but_these
 from tfheads import models, registry
 from tfheads.checkpoints.attribute_walk import checkpoint_variables
 from tfheads.checkpoints.loading import load, plan_loading
@@ -31,27 +31,12 @@ OF_ALL_KINDS = ("gpt2", "bert", "bart", "t5", "llama")
 """Families of all kinds of norms, positions and wirings, whose keys and dropouts are perturbed in the quick tests."""
 
 
-def slow_but_first(names: list[str], *keys) -> list:
-    """Cases of which the first with a new value of one of the keys is quick; the others wait for `make test-slow`."""
-    seen, found = set(), []
-    for name in names:
-        new = {(key, key(name)) for key in keys} - seen
-        found.append(name if new else pytest.param(name, marks=pytest.mark.slow))
-        seen |= new
-    return found
-
-
 def family_of(name: str) -> str:
     return name.split("/")[0]
 
 
 def task_of(name: str) -> str:
     return getattr(tfheads, reference.load(name)["class"]).task
-
-
-def slow_but_these(quick: Collection[str], names: Iterable[str]) -> list:
-    """Cases or families of which some are quick."""
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 class Stored:

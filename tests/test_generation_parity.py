@@ -1,12 +1,14 @@
 """Every way of generation against what PyTorch gave: token ids, scores, which rows beams came from."""
 
 import json
+from collections.abc import Collection
 
 import numpy as np
 import pytest
 
 from tests.fixtures import generation_cases, pipeline_cases, tiny_tokenizers
 from tests.fixtures.reference import FOLDER, load
+from tests.quick_cases import slow_but_these
 from tests.rebuilt_models import rebuilt
 
 STORED = json.loads((FOLDER / "generation.json").read_text())
@@ -22,8 +24,8 @@ SLOW = {
 """Options that other cases have among theirs, and searches that are quick for one of the two kinds of models."""
 
 
-def quick_and_slow(names) -> list:
-    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
+def quick_and_slow(names: Collection[str]) -> list:
+    return slow_but_these(set(names) - SLOW, names)
 
 
 @pytest.fixture(scope="module")

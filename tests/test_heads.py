@@ -9,6 +9,7 @@ import tensorflow as tf
 import transformers
 
 import tfheads
+from tests.quick_cases import slow_but_first
 from tfheads import registry
 
 SIZES = {
@@ -38,12 +39,8 @@ TASKS = {
 CASES = [(kind, task) for kind in SIZES for task in TASKS if task in registry.FAMILIES[kind].heads]
 
 
-def quick_first(cases: list) -> list:
-    """Cases of which each task's first is quick."""
-    first = {}
-    for kind, task in cases:
-        first.setdefault(task, kind)
-    return [case if first[case[1]] == case[0] else pytest.param(*case, marks=pytest.mark.slow) for case in cases]
+def task_of(case: tuple[str, str]) -> str:
+    return case[1]
 
 
 def make(kind: str, task: str, dtype=None, **changes):
@@ -71,7 +68,7 @@ def data(task: str, rows: int = 8, length: int = 10) -> tuple[dict, dict]:
     return inputs, labels
 
 
-@pytest.mark.parametrize(("kind", "task"), quick_first(CASES))
+@pytest.mark.parametrize(("kind", "task"), slow_but_first(CASES, task_of))
 def test_a_head_learns_its_rows_and_the_loss_of_fit_is_the_loss_of_a_call(kind, task):
     model, (inputs, labels) = make(kind, task), data(task)
     output = model(inputs, **labels)
@@ -88,7 +85,7 @@ def test_a_head_learns_its_rows_and_the_loss_of_fit_is_the_loss_of_a_call(kind, 
         np.testing.assert_allclose(predicted[criterion.logits], model(inputs)[criterion.logits], atol=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "task"), quick_first(CASES[::-1]))
+@pytest.mark.parametrize(("kind", "task"), slow_but_first(CASES[::-1], task_of))
 def test_a_head_survives_keras_files_checkpoints_and_low_precision(kind, task, tmp_path):
     model, (inputs, labels) = make(kind, task), data(task)
     exact = {name: value.numpy() for name, value in model(inputs).items()}

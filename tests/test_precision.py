@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import tfheads
 from tests.fixtures import reference
+from tests.quick_cases import slow_but_these
 from tests.test_families import Stored, config_of, tensors_of
 from tfheads import registry
 from tfheads.checkpoints.loading import load
@@ -48,9 +49,7 @@ def logits(model, inputs) -> np.ndarray:
     return tf.cast(model(inputs)["logits"], "float32").numpy()
 
 
-@pytest.mark.parametrize(
-    "model_type", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
-)
+@pytest.mark.parametrize("model_type", slow_but_these(QUICK, FAMILIES))
 def test_a_family_in_low_precision(model_type):
     record = record_of(model_type)
     inputs = {name: np.asarray(value, "int32") for name, value in record["forward"]["right_padded"]["inputs"].items()}

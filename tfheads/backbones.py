@@ -69,6 +69,11 @@ class EmbeddedStack(Part):
         """The token embeddings `[vocabulary, hidden]`, for heads that are tied to them."""
         return self.embeddings.token.embeddings
 
+    @property
+    def input_vocab_size(self) -> int:
+        """How many ids `input_ids` may have."""
+        return self.token_table.shape[0]
+
     def position_ids(self, inputs: Mapping, length: int):
         """Positions `[1 or batch, length]` when the caller gives none: counted from the left, padding included."""
         return self.first_position + ops.arange(length)[None, :]
@@ -294,6 +299,11 @@ class EncoderDecoder(Architecture, Part):
     def token_table(self):
         """The decoder's token embeddings `[vocabulary, hidden]`, for heads that are tied to them."""
         return self.decoder.token_table
+
+    @property
+    def input_vocab_size(self) -> int:
+        """How many ids `input_ids`, the source, may have."""
+        return self.encoder.input_vocab_size
 
     def source(self, inputs: Mapping) -> dict:
         """The encoder's inputs."""

@@ -27,7 +27,7 @@ def check_inputs(backbone: EmbeddedStack | EncoderDecoder, inputs: Mapping, voca
     if not backbone.encodes_source:
         return _check_part(backbone, inputs, vocab_size)
     source = backbone.source(inputs)
-    checks = _check_part(backbone.encoder, source, backbone.encoder.token_table.shape[0])
+    checks = _check_part(backbone.encoder, source, backbone.input_vocab_size)
     target = backbone.target(inputs)
     return checks + _check_part(backbone.decoder, target, vocab_size, "decoder_") + _check_batch(source, target)
 

@@ -229,9 +229,8 @@ class TaskModel(Pretrained, Served, Adapted, TaskTrainer, keras.Model):
 
         labels = [criterion.labels for criterion in self.criteria]
         labels += ["label", "label_ids"] if "labels" in labels else []
-        reader = self.backbone.encoder if self.backbone.encodes_source else self.backbone  # of input_ids
-        rows = reader.token_table.shape[0]
-        named = {"columns": self.accepted_inputs, "label_columns": labels, "vocab_size": rows}
+        ids = self.backbone.input_vocab_size
+        named = {"columns": self.accepted_inputs, "label_columns": labels, "vocab_size": ids}
         return prepare_tf_dataset(dataset, batch_size, shuffle, tokenizer, **{**named, **options})
 
     def get_config(self) -> dict:

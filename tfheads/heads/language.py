@@ -71,11 +71,11 @@ class LanguageModelHead(Part):
             hidden = self.norm(hidden)
         if not self.tied:
             return self.decoder(hidden)
+        hidden = ops.cast(hidden, self.compute_dtype)
         if isinstance(token_table, ColumnBlocks):
-            logits = token_table.product(ops.cast(hidden, self.compute_dtype))
+            logits = token_table.product(hidden)
         else:
-            hidden, table = (ops.cast(value, self.compute_dtype) for value in (hidden, token_table))
-            logits = matrix_product(hidden, table, transpose=True)
+            logits = matrix_product(hidden, ops.cast(token_table, self.compute_dtype), transpose=True)
         return with_row(logits, self.bias) if self.bias is not None else logits
 
 

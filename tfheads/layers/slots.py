@@ -4,6 +4,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfheads.layers.compilation import under_xla
+from tfheads.layers.shapes import sizes
 
 
 def write_slots(old: tf.Tensor, new: tf.Tensor, slot, axis: int) -> tf.Tensor:
@@ -14,6 +15,6 @@ def write_slots(old: tf.Tensor, new: tf.Tensor, slot, axis: int) -> tf.Tensor:
     """
     if under_xla():
         return ops.slice_update(old, [slot if index == axis else 0 for index in range(len(old.shape))], new)
-    sizes = tf.unstack(tf.shape(new)[: axis + 1])
-    places = [tf.range(size) for size in sizes[:-1]] + [slot + tf.range(sizes[-1])]
+    *before, length = sizes(new)[: axis + 1]
+    places = [*map(tf.range, before), slot + tf.range(length)]
     return tf.tensor_scatter_nd_update(old, tf.stack(tf.meshgrid(*places, indexing="ij"), axis=-1), new)

@@ -10,6 +10,7 @@ from tfheads.generation.generate import Generates
 from tfheads.input_checks import check_inputs
 from tfheads.inputs import as_array
 from tfheads.layers.column_blocks import table_or_blocks
+from tfheads.layers.shapes import sizes
 from tfheads.losses import IGNORED
 from tfheads.models import TaskModel
 from tfheads.outputs import ModelOutput
@@ -84,8 +85,8 @@ class ForConditionalGeneration(Generates, TaskModel):
         first, fill = lengths(real), self.config.pad_token_id or 0
         source = packed(ids, real, fill)
         target = tf.fill([tf.shape(ids)[0], 1], IGNORED) if target is None else target
-        logits = tf.shape(target)[1] if target.shape[1] is None else target.shape[1]
-        width = (tf.shape(ids)[1] if ids.shape[1] is None else ids.shape[1]) + logits
+        logits = sizes(target)[1]
+        width = sizes(ids)[1] + logits
         if self.backbone.length_limit is not None:  # more is an error, unless it is padding
             bound = min if isinstance(width, int) else tf.minimum
             width = bound(width, self.backbone.length_limit)

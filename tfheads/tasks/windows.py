@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import tensorflow as tf
 
+from tfheads.layers.shapes import sizes
 from tfheads.tasks.packing import lengths, packed
 
 
@@ -31,7 +32,7 @@ def cut(
         Inputs `[batch * windows, window]` with an `attention_mask`, and which windows have a token of their row that
         no window before them has, booleans `[batch, windows]`; the first one always counts.
     """
-    time = real.shape[1] if real.shape[1] is not None else tf.shape(real)[1]
+    time = sizes(real)[1]
     windows = count(time, window, stride)
     places = tf.range(windows)[:, None] * stride + tf.range(window)[None]
     used = lengths(real)
