@@ -1,17 +1,19 @@
 """Ids of tokenizers and of data that have no row in the model's token table: one sentence before any training."""
 
 import json
-import types
 
 import datasets
 import numpy as np
 import pytest
+import transformers
 
+from tests import tiny_models
 from tests.fixtures import tiny_tokenizers
+from tfheads import EncoderDecoderModel
 from tfheads.data.batching import PaddedRows, prepare_tf_dataset
 from tfheads.data.choices import ChoiceRows
 from tfheads.data.pipeline import TokenBlocks
-from tfheads.models import ForCausalLM, TaskModel
+from tfheads.models import ForCausalLM
 from tfheads.recipes.arguments import CausalLanguageModellingArguments
 from tfheads.recipes.models import load_model, load_tokenizer
 from tfheads.vocabulary import check_tokenizer, highest_id
@@ -56,11 +58,14 @@ def test_data_of_another_tokenizer():
 
 def test_sources_are_read_by_the_encoder():
     """Its table may have more rows than the decoder's."""
-    encoder, decoder = (types.SimpleNamespace(token_table=np.zeros((rows, 1))) for rows in (10, 5))
-    both = types.SimpleNamespace(encodes_source=True, encoder=encoder, token_table=decoder.token_table)
-    model = types.SimpleNamespace(criteria=(), accepted_inputs=("input_ids",), backbone=both)
+    decoder = tiny_models.gpt2_config(n_layer=1, vocab_size=5)
+    config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(
+        tiny_models.bert_config(vocab_size=10), decoder, decoder_start_token_id=1, pad_token_id=0
+    )
+    model = EncoderDecoderModel(config)
+    model.prepare_tf_dataset(datasets.Dataset.from_dict({"input_ids": [[9]]}), 1)
     with pytest.raises(ValueError, match="the data has the token id 10, but the model only 10 tokens"):
-        TaskModel.prepare_tf_dataset(model, datasets.Dataset.from_dict({"input_ids": [[10]]}), 1)
+        model.prepare_tf_dataset(datasets.Dataset.from_dict({"input_ids": [[10]]}), 1)
 
 
 @pytest.mark.parametrize("kind", ["blocks", "rows", "choices"])
