@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 gc.disable()  # until everything is imported
 XLA = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes --xla_cpu_parallel_codegen_split_count=1"
+XLA += " --xla_cpu_use_fusion_emitters=false"
 """XLA's own work is all there, LLVM's is quick: what it compiles runs once or twice. `make test-slow` does without."""
+QUICK = os.environ.get("XLA_FLAGS", XLA) == XLA
 os.environ.setdefault("XLA_FLAGS", XLA)
 
 import wandb  # noqa: E402 - after the above
@@ -25,7 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What has been imported stays: the collector of garbage need not look through it a thousand times."""
+    """What has been imported stays: the collector of garbage need not look through it a thousand times.
+
+    And graphs run as they are traced: Grappler, which rewrites them to run faster, takes longer than what it saves here.
+    """
+    if QUICK and "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
     gc.enable()

@@ -1,6 +1,7 @@
 """AdamW as PyTorch computes it, other optimizers with decay on matrices only, and two ways of making them."""
 
 import math
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -10,6 +11,18 @@ from tfheads.layers.dropout import uniform_bits
 from tfheads.schedules import Polynomial, WarmUpSchedule, create_schedule
 
 MOMENTS = ("_momentum", "_velocity")  # how Keras names Adam's variables
+
+
+class _Step(NamedTuple):
+    """What the variables of one step share: float32 scalars."""
+
+    rate: tf.Tensor
+    kept: tf.Tensor  # what is left of a weight that decays
+    beta_1: tf.Tensor
+    beta_2: tf.Tensor
+    beta_1_power: tf.Tensor
+    beta_2_power: tf.Tensor
+    epsilon: tf.Tensor  # the operation adds it before it corrects the bias of the velocity, PyTorch afterwards
 
 
 @keras.saving.register_keras_serializable("tfheads")
@@ -49,6 +62,7 @@ class AdamW(keras.optimizers.AdamW):
         self._excluded_places = set(excluded_from_weight_decay)
         self._excluded_keys = frozenset()  # not the variables themselves: Keras would save them with the optimizer
         self._excluded_names = ()
+        self._step = None  # while variables are updated
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None) -> None:
         """Leaves variables out of the decay, besides norms and biases; each call replaces the one before.
@@ -92,32 +106,43 @@ class AdamW(keras.optimizers.AdamW):
     def _apply_weight_decay(self, variables):
         """Nothing: `update_step` does it."""
 
+    def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
+        """Keras' loop over the variables, after what they share has been computed once."""
+        rate, step = tf.cast(learning_rate, "float32"), tf.cast(self.iterations + 1, "float32")
+        beta_2_power = self.beta_2**step
+        self._step = _Step(
+            rate=rate,
+            kept=1.0 - rate * (self.weight_decay or 0.0),
+            beta_1=tf.constant(self.beta_1, "float32"),
+            beta_2=tf.constant(self.beta_2, "float32"),
+            beta_1_power=self.beta_1**step,
+            beta_2_power=beta_2_power,
+            epsilon=self.epsilon * tf.sqrt(1.0 - beta_2_power),
+        )
+        super()._distributed_tf_update_step(distribution, grads_and_vars, learning_rate)
+        self._step = None
+
     def update_step(self, gradient, variable, learning_rate):
         """Decays and updates one variable."""
         if self.weight_decay and self._use_weight_decay(variable):
-            kept = 1.0 - tf.cast(learning_rate, "float32") * self.weight_decay
-            variable.assign(variable * tf.cast(kept, variable.dtype))
+            variable.assign(variable * tf.cast(self._step.kept, variable.dtype))
         if self.amsgrad:
             super().update_step(gradient, variable, learning_rate)
             return
         index = self._get_variable_index(variable)
         moment, velocity = self._momentums[index].value, self._velocities[index].value
         gradient = tf.cast(tf.convert_to_tensor(gradient), "float32")
-        step = tf.cast(self.iterations + 1, "float32")
-        beta_1_power, beta_2_power = self.beta_1**step, self.beta_2**step
-        # The operation adds epsilon before it corrects the bias of the velocity, PyTorch afterwards.
-        epsilon = self.epsilon * tf.sqrt(1.0 - beta_2_power)
         if variable.dtype == moment.dtype == "float32":
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=moment.handle,
                 v=velocity.handle,
-                beta1_power=tf.cast(beta_1_power, moment.dtype),
-                beta2_power=tf.cast(beta_2_power, moment.dtype),
-                lr=tf.cast(learning_rate, moment.dtype),
-                beta1=tf.constant(self.beta_1, moment.dtype),
-                beta2=tf.constant(self.beta_2, moment.dtype),
-                epsilon=tf.cast(epsilon, moment.dtype),
+                beta1_power=self._step.beta_1_power,
+                beta2_power=self._step.beta_2_power,
+                lr=self._step.rate,
+                beta1=self._step.beta_1,
+                beta2=self._step.beta_2,
+                epsilon=self._step.epsilon,
                 grad=gradient,
             )
             return
@@ -126,8 +151,8 @@ class AdamW(keras.optimizers.AdamW):
         square = square + (tf.square(gradient) - square) * (1.0 - self.beta_2)
         moment.assign(self._stored(mean, 2 * index))
         velocity.assign(self._stored(square, 2 * index + 1))
-        rate = tf.cast(learning_rate, "float32") * tf.sqrt(1.0 - beta_2_power) / (1.0 - beta_1_power)
-        change = rate * mean / (tf.sqrt(square) + epsilon)
+        rate = self._step.rate * tf.sqrt(1.0 - self._step.beta_2_power) / (1.0 - self._step.beta_1_power)
+        change = rate * mean / (tf.sqrt(square) + self._step.epsilon)
         variable.assign(tf.cast(tf.cast(variable, "float32") - change, variable.dtype))
 
     def _stored(self, values: tf.Tensor, number: int) -> tf.Tensor:
