@@ -14,7 +14,11 @@ XLA += " --xla_cpu_use_fusion_emitters=false"
 """XLA's own work is all there, LLVM's is quick: what it compiles runs once or twice. `make test-slow` does without."""
 QUICK = os.environ.get("XLA_FLAGS", XLA) == XLA
 os.environ.setdefault("XLA_FLAGS", XLA)
+STARTUP = str(Path(__file__).parent / "startup")
+os.environ["PYTHONPATH"] = os.pathsep.join([STARTUP, *filter(None, [os.environ.get("PYTHONPATH")])])
+sys.path.insert(0, STARTUP)
 
+import sitecustomize  # noqa: E402, F401 - what processes of the tests start with, in this one too
 import wandb  # noqa: E402 - after the above
 
 LONGEST = ["families", "distribution", "documentation", "restarts", "heads", "recipes", "serving", "generation_parity"]
@@ -30,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """What has been imported stays: the collector of garbage need not look through it a thousand times.
 
-    And graphs run as they are traced: Grappler, which rewrites them to run faster, takes longer than what it saves here.
+    And graphs run as they are traced: Grappler, which rewrites them to run faster, takes longer than it saves here.
     """
     if QUICK and "tensorflow" in sys.modules:
         sys.modules["tensorflow"].config.optimizer.set_experimental_options({"disable_meta_optimizer": True})

@@ -43,7 +43,7 @@ def language_batches() -> tf.data.Dataset:
 
 
 def language_model(dtype=None, **changes):
-    return tfheads.AutoModelForCausalLM.from_config(gpt2_config(**{"n_layer": 1, **changes}), seed=0, dtype=dtype)
+    return tfheads.AutoModelForCausalLM.from_config(gpt2_config(**changes), seed=0, dtype=dtype)
 
 
 def classifier():

@@ -29,7 +29,7 @@ IDS = token_ids()
 
 @pytest.fixture(scope="module")
 def gpt2():
-    return tfheads.GPT2LMHeadModel.from_config(gpt2_config(), seed=0)
+    return tfheads.GPT2LMHeadModel.from_config(gpt2_config(n_layer=2), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +256,7 @@ def test_missing_or_damaged_files(tmp_path, gpt2):
 def test_names_do_not_depend_on_how_a_model_was_made(tmp_path, gpt2):
     with keras.name_scope("somewhere"):
         keras.layers.Dense(3).build((None, 3))
-        inner = tfheads.GPT2LMHeadModel.from_config(gpt2_config(), seed=0)
+        inner = tfheads.GPT2LMHeadModel.from_config(gpt2_config(n_layer=2), seed=0)
     keras.Model(ids := keras.Input((None,), dtype="int32"), inner({"input_ids": ids})["logits"])
     first, second = tensors_of(gpt2), tensors_of(inner)
     assert list(first) == list(second)

@@ -8,6 +8,7 @@ import transformers
 
 import tfheads
 from tests.fixtures.cases import EFFECTS
+from tests.quick_cases import slow_but_these
 from tests.tiny_models import gpt2_config, token_ids
 from tfheads import registry
 
@@ -49,7 +50,7 @@ def output_of_joined_sequences(model, plain):
     return output
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DECODERS if kind != "gpt2"])
+@pytest.mark.parametrize("kind", slow_but_these(["llama"], [kind for kind in DECODERS if kind != "gpt2"]))
 def test_every_decoder_writes_targets(kind, tmp_path):
     sizes = next(iter(EFFECTS[kind].values()))
     config = transformers.AutoConfig.for_model(kind, **{**sizes, "eos_token_id": END})

@@ -8,6 +8,7 @@ import transformers
 
 import tfheads
 from tests.fixtures.cases import EFFECTS
+from tests.quick_cases import slow_but_these
 from tests.tiny_models import gpt2_config, token_ids
 from tfheads import registry
 from tfheads.tasks import windows
@@ -27,9 +28,7 @@ def make(seed: int = 0, **changes):
 
 
 def sequence_classifier():
-    return tfheads.GPT2ForSequenceClassification.from_config(
-        gpt2_config(num_labels=3, n_positions=16, n_layer=1), seed=0
-    )
+    return tfheads.GPT2ForSequenceClassification.from_config(gpt2_config(num_labels=3, n_positions=16), seed=0)
 
 
 def vectors(model, ids) -> np.ndarray:
@@ -55,7 +54,7 @@ def test_windows_are_encoded_alone_and_pooled(pooling):
         np.testing.assert_allclose(logits[row], pooled @ model.head.classifier.kernel.numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DECODERS if kind != "gpt2"])
+@pytest.mark.parametrize("kind", slow_but_these(["llama"], [kind for kind in DECODERS if kind != "gpt2"]))
 def test_every_decoder_reads_documents(kind):
     sizes = {**next(iter(EFFECTS[kind].values())), "num_labels": 3, "pad_token_id": 0}
     config = transformers.AutoConfig.for_model(kind, **sizes)

@@ -120,7 +120,7 @@ def page_module(monkeypatch):
         getattr(registry, name).update(content)
 
 
-@pytest.mark.parametrize("page", with_blocks("python", slow=("generation.md", "serving.md", "tasks.md")))
+@pytest.mark.parametrize("page", with_blocks("python", slow=("generation.md", "serving.md", "tasks.md", "training.md")))
 def test_python_blocks_run(page, scene, page_module, monkeypatch, capsys):
     monkeypatch.chdir(scene)
     traced = tf.function  # XLA's work would be most of the time, and is tested elsewhere

@@ -27,8 +27,12 @@ TRANSLATING = [name for name in CASES if "translation" in reference.load(name)]
 GENERATED = ("gpt2/lm", "bert/lm", "bart/lm")
 """Cases that generate in the quick tests: loops know no family, and what they call of one is shown of every case."""
 
-OF_ALL_KINDS = ("gpt2", "bert", "bart", "t5", "llama")
-"""Families of all kinds of norms, positions and wirings, whose keys and dropouts are perturbed in the quick tests."""
+PERTURBED = ("gpt2", "t5")
+"""Families whose keys and dropouts are perturbed in the quick tests."""
+
+WITH_HEADS = ("gpt2", "bert", "bart", "t5", "llama")
+HEADS = ("sequence-classification", "token-classification", "question-answering", "multiple-choice")
+"""Heads know no family: the quick tests have all of them on some families, and all else of every family."""
 
 
 def family_of(name: str) -> str:
@@ -37,6 +41,9 @@ def family_of(name: str) -> str:
 
 def task_of(name: str) -> str:
     return getattr(tfheads, reference.load(name)["class"]).task
+
+
+QUICK = [name for name in CASES if family_of(name) in WITH_HEADS or task_of(name) not in HEADS]
 
 
 class Stored:
@@ -115,52 +122,29 @@ def test_every_family_has_fixtures_for_every_class():
     assert recorded == {name for name in named if hasattr(transformers, name)}
 
 
-@pytest.mark.parametrize("name", CASES, scope="module")
-def test_outputs_and_hidden_states_equal_the_reference_eagerly(name):
-    for record in reference.load(name)["forward"].values():
-        output = model_of(name)(**arrays(record["inputs"]), output_hidden_states=True)
-        assert worst_difference(output, record) < TOLERANCE
-        real = np.asarray(record["inputs"].get("attention_mask", np.ones_like(record["inputs"]["input_ids"]))) == 1
+@pytest.mark.parametrize("name", slow_but_these(QUICK, CASES), scope="module")
+def test_outputs_hidden_states_and_gradients_equal_the_reference_eagerly(name):
+    record, model = reference.load(name), model_of(name)
+    assert "gradients" in record or not model.criteria
+    for kind, forward in record["forward"].items():
+        with_gradients = kind == record.get("gradients", {}).get("inputs")
+        with tf.GradientTape() if with_gradients else contextlib.nullcontext() as tape:
+            output = model(**arrays(forward["inputs"]), output_hidden_states=True)
+            loss = output.loss + output.get("mc_loss", 0.0) if with_gradients else None
+        assert worst_difference(output, forward) < TOLERANCE
+        inputs = forward["inputs"]
+        real = np.asarray(inputs.get("attention_mask", np.ones_like(inputs["input_ids"]))) == 1
         real = real.reshape(-1, real.shape[-1])  # choices are rows to the backbone
         states = {name: [state.numpy() for state in value] for name, value in output.items() if "states" in name}
         means = [float(state.mean()) for state in reference.hidden_states(states, real)]
-        np.testing.assert_allclose(means, record["hidden_state_means"], atol=TOLERANCE)
+        np.testing.assert_allclose(means, forward["hidden_state_means"], atol=TOLERANCE)
+        if with_gradients:
+            check_gradients(model, record, tape, loss)
 
 
-@pytest.mark.parametrize("name", slow_but_first(CASES, family_of, task_of), scope="module")
-def test_logits_and_loss_equal_the_reference_under_xla(name):
-    model, records = model_of(name), reference.load(name)["forward"]
-    record = records.get("right_padded") or next(iter(records.values()))
-    compiled = tf.function(lambda inputs: model(inputs), jit_compile=True, autograph=False)
-    assert worst_difference(compiled(arrays(record["inputs"])), record) < TOLERANCE
-
-
-@pytest.mark.parametrize("name", CASES, scope="module")
-def test_import_then_export_is_bit_equal_under_the_reference_names(name):
-    record = reference.load(name)
-    stored = tensors_of(record)
-    written = {source.name: source.read() for source in tensor_sources(model_of(name))}
-    assert {n: list(v.shape) for n, v in written.items()} == {e["name"]: e["shape"] for e in record["exported"]}
-    echoes, owners = echoes_of(model_of(name)), owners_of(record)
-    fixed = {name: entry["fixed"] for name, entry in record["parameters"].items() if "fixed" in entry}
-    for tensor, value in written.items():
-        if tensor in fixed:
-            np.testing.assert_allclose(reference.sampled(value), fixed[tensor], atol=1e-6)
-        elif tensor not in echoes:
-            np.testing.assert_array_equal(value, stored[owners[tensor]])
-
-
-@pytest.mark.parametrize("name", CASES, scope="module")
-def test_every_trainable_variable_gets_the_reference_gradient(name):
-    record, model = reference.load(name), model_of(name)
-    if "gradients" not in record:
-        assert not model.criteria
-        return
-    inputs = arrays(record["forward"][record["gradients"]["inputs"]]["inputs"])
+def check_gradients(model, record: dict, tape: tf.GradientTape, loss: tf.Tensor) -> None:
+    """Every trainable variable gets PyTorch's gradient."""
     variables = {id(v): v.value for v in checkpoint_variables(model)}
-    with tf.GradientTape() as tape:
-        output = model(**inputs)
-        loss = output.loss + output.get("mc_loss", 0.0)
     gradients = dict(zip(variables, tape.gradient(loss, list(variables.values())), strict=True))
     prefix = model.family.checkpoint_base(model.task)
     expected, owners = record["gradients"]["sums_of_squares"], owners_of(record)
@@ -179,6 +163,29 @@ def test_every_trainable_variable_gets_the_reference_gradient(name):
             np.testing.assert_allclose(np.sum(np.square(value)), expected[owners[tensor]], rtol=1e-3, atol=1e-6)
             seen.add(owners[tensor])
     assert set(expected) - seen <= echoes_of(model)
+
+
+@pytest.mark.parametrize("name", slow_but_first(CASES, family_of, task_of), scope="module")
+def test_logits_and_loss_equal_the_reference_under_xla(name):
+    model, records = model_of(name), reference.load(name)["forward"]
+    record = records.get("right_padded") or next(iter(records.values()))
+    compiled = tf.function(lambda inputs: model(inputs), jit_compile=True, autograph=False)
+    assert worst_difference(compiled(arrays(record["inputs"])), record) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", slow_but_these(QUICK, CASES), scope="module")
+def test_import_then_export_is_bit_equal_under_the_reference_names(name):
+    record = reference.load(name)
+    stored = tensors_of(record)
+    written = {source.name: source.read() for source in tensor_sources(model_of(name))}
+    assert {n: list(v.shape) for n, v in written.items()} == {e["name"]: e["shape"] for e in record["exported"]}
+    echoes, owners = echoes_of(model_of(name)), owners_of(record)
+    fixed = {name: entry["fixed"] for name, entry in record["parameters"].items() if "fixed" in entry}
+    for tensor, value in written.items():
+        if tensor in fixed:
+            np.testing.assert_allclose(reference.sampled(value), fixed[tensor], atol=1e-6)
+        elif tensor not in echoes:
+            np.testing.assert_array_equal(value, stored[owners[tensor]])
 
 
 @pytest.mark.parametrize("name", slow_but_these(GENERATED, GENERATIVE))
@@ -254,7 +261,7 @@ OURS = {"T5ForConditionalGeneration": ("tie_word_embeddings", "scale_decoder_out
 """Keys that the reference takes otherwise: its new models are tied whatever the config says, checkpoints are not."""
 
 
-@pytest.mark.parametrize("kind", slow_but_these(OF_ALL_KINDS, registry.FAMILIES))
+@pytest.mark.parametrize("kind", slow_but_these(PERTURBED, registry.FAMILIES))
 def test_each_config_key_has_an_effect_where_the_reference_has_one_or_is_an_error(kind):
     """Each key with the first class on which it has an effect that the classes before it did not show."""
     shown = set()
@@ -329,7 +336,7 @@ OUTSIDE_OF_THE_EFFECTS = {"bart": {"classifier_dropout": "BartForSequenceClassif
 """Keys that none of the classes reads whose keys are perturbed."""
 
 
-@pytest.mark.parametrize("kind", slow_but_these(OF_ALL_KINDS, registry.FAMILIES))
+@pytest.mark.parametrize("kind", slow_but_these(PERTURBED, registry.FAMILIES))
 def test_each_dropout_acts_in_training_and_only_there(kind):
     dropouts = _dropouts(kind)
     assert dropouts or not any("drop" in key for key in transformers.AutoConfig.for_model(kind).to_dict())

@@ -16,7 +16,7 @@ IDS = token_ids(3, 5)
 @pytest.fixture(scope="module")
 def gpt2():
     # Wide initial weights: the likeliest token is not always the same.
-    return tfheads.AutoModelForCausalLM.from_config(gpt2_config(initializer_range=0.5), seed=0)
+    return tfheads.AutoModelForCausalLM.from_config(gpt2_config(n_layer=2, initializer_range=0.5), seed=0)
 
 
 def by_hand(model, prompt, new, ends=(), least=0) -> list[int]:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import transformers
 
 import tfheads
 from tests import tiny_models
@@ -15,11 +16,9 @@ SIZES = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_atten
 
 def models(name: str):
     """A model with dropout, of a kind of its own."""
-    import transformers
-
     if name == "decoder":
         drops = dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.2)
-        return tfheads.GPT2LMHeadModel(tiny_models.gpt2_config(**drops), seed=0)
+        return tfheads.GPT2LMHeadModel(tiny_models.gpt2_config(n_layer=2, **drops), seed=0)
     if name == "encoder-decoder":
         sizes = {"vocab_size": 40, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
         config = transformers.T5Config(**sizes, dropout_rate=0.2, decoder_start_token_id=0)
@@ -45,7 +44,7 @@ def trained(name: str, checkpointing: bool, jit_compile: bool) -> tuple[list[flo
     ("name", "jit_compile"),
     [
         ("decoder", True),
-        ("encoder-decoder", False),
+        pytest.param("encoder-decoder", False, marks=pytest.mark.slow),
         pytest.param("decoder", False, marks=pytest.mark.slow),
         pytest.param("rotary", False, marks=pytest.mark.slow),
     ],

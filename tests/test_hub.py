@@ -222,9 +222,11 @@ def test_the_environment_is_honoured(checkpoint, hub):
     code = "import sys; from tfheads.checkpoints.hub import resolve; print(resolve(sys.argv[1]))"
 
     def run(name, **environment):
-        # The package itself is heavy to import, and not needed for this.
+        # The package itself and the card of a model are heavy to import, and not needed for this.
         stub = (
             "import sys, types; p = types.ModuleType('tfheads'); p.__path__ = ['tfheads']; sys.modules['tfheads'] = p; "
+            "card = types.ModuleType('card'); card.CARD_FILE = card.is_generated = None; "
+            "sys.modules['tfheads.checkpoints.model_card'] = card; "
         )
         return subprocess.run(
             [sys.executable, "-c", stub + code, name],

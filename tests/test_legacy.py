@@ -77,6 +77,7 @@ def test_frozen_weights_stay(tmp_path):
         np.testing.assert_array_equal(old, new.numpy())
 
 
+@pytest.mark.slow
 def test_parameter_servers_train(tmp_path):
     """Two servers hold a table in parts, two workers train; the chief evaluates and saves."""
     places = [f"127.0.0.1:{port}" for port in free_ports(5)]

@@ -142,12 +142,12 @@ def test_output_is_a_dictionary_with_attributes(gpt2):
 
 def test_hidden_states_may_be_asked_for_by_the_config():
     model = tfheads.AutoModel.from_config(gpt2_config(output_hidden_states=True))
-    assert len(model(IDS).hidden_states) == 3
+    assert len(model(IDS).hidden_states) == 2
 
 
 def test_weights_exist_when_the_constructor_returns(gpt2):
     assert gpt2.count_params() == sum(np.prod(weight.shape) for weight in gpt2.weights)
-    assert gpt2.built and len(gpt2.trainable_variables) == 2 + 2 * 16 + 2
+    assert gpt2.built and len(gpt2.trainable_variables) == 2 + 16 + 2
 
 
 # Bad input: one sentence that names the argument, what was given, what is accepted.
@@ -221,7 +221,7 @@ def test_bad_configs_are_one_sentence():
         tfheads.AutoModel.from_config(gpt2_config(n_head=3))
     with pytest.raises(ValueError, match="GPT2Config has no 'n_layers', did you mean 'n_layer'"):
         tfheads.AutoModel.from_config(gpt2_config(), n_layers=3)
-    assert tfheads.AutoModel.from_config(gpt2_config(), num_hidden_layers=1).config.n_layer == 1
+    assert tfheads.AutoModel.from_config(gpt2_config(), num_hidden_layers=2).config.n_layer == 2
 
 
 # Files.

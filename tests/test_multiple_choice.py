@@ -24,7 +24,7 @@ def test_logits_are_those_of_a_classifier_of_one_label_and_the_loss_is_over_the_
 
 
 def test_fit_learns_to_choose_and_files_hold_the_scorer(tmp_path):
-    model = tfheads.GPT2ForMultipleChoice.from_config(gpt2_config(n_layer=1), seed=0)
+    model = tfheads.GPT2ForMultipleChoice.from_config(gpt2_config(), seed=0)
     model.compile(tfheads.AdamW(0.02), metrics=["accuracy"], jit_compile=False)
     inputs = {"input_ids": IDS, "attention_mask": MASK}
     history = model.fit(inputs, LABELS, batch_size=4, epochs=30, verbose=0).history
@@ -38,7 +38,7 @@ def test_fit_learns_to_choose_and_files_hold_the_scorer(tmp_path):
 
 
 def test_bad_choices_are_one_sentence():
-    model = tfheads.GPT2ForMultipleChoice.from_config(gpt2_config(n_layer=1), seed=0)
+    model = tfheads.GPT2ForMultipleChoice.from_config(gpt2_config(), seed=0)
     with pytest.raises(ValueError, match=r"input_ids must have 3 axes \[batch, choices, time\], got shape \(4, 7\)"):
         model(IDS[:, 0])
     with pytest.raises(ValueError, match="labels must be -100 or between 0 and 2, got 3"):

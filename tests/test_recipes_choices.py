@@ -66,6 +66,7 @@ def arguments(data, output, **changes) -> MultipleChoiceArguments:
     return parse(MultipleChoiceArguments, [str(CONFIG), *(f"--{name}={value}" for name, value in values.items())])
 
 
+@pytest.mark.slow
 def test_swag_from_file_to_predictions(data, tmp_path):
     output = tmp_path / "model"
     predicting = {"do_predict": "true", "test_file": data / "swag.csv", "max_predict_samples": 20}

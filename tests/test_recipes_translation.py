@@ -59,6 +59,7 @@ def arguments(data, output, **changes) -> TranslationArguments:
     return parse(TranslationArguments, [str(CONFIG), *(f"--{name}={value}" for name, value in values.items())])
 
 
+@pytest.mark.slow
 def test_sentences_from_files_to_translations(data, tmp_path):
     output = tmp_path / "model"
     changes = {"eval_strategy": "steps", "eval_steps": 40, "eval_on_start": "true", "logging_steps": 40}

@@ -88,7 +88,7 @@ def test_a_run_goes_on_with_another_number_of_workers(tmp_path):
 def adapted() -> keras.Model:
     """A model with adapters and dropout in them, and moving averages of the weights."""
     keras.utils.set_random_seed(3)
-    model = tfheads.GPT2LMHeadModel.from_config(gpt2_config(n_layer=1), seed=0)
+    model = tfheads.GPT2LMHeadModel.from_config(gpt2_config(), seed=0)
     model.enable_lora(2, dropout=0.2, seed=1)
     optimizer = AdamW(1e-2, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=5)
     model.compile(optimizer, jit_compile=False, weighted_metrics=["accuracy"])

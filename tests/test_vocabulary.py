@@ -58,7 +58,7 @@ def test_data_of_another_tokenizer():
 
 def test_sources_are_read_by_the_encoder():
     """Its table may have more rows than the decoder's."""
-    decoder = tiny_models.gpt2_config(n_layer=1, vocab_size=5)
+    decoder = tiny_models.gpt2_config(vocab_size=5)
     config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(
         tiny_models.bert_config(vocab_size=10), decoder, decoder_start_token_id=1, pad_token_id=0
     )

@@ -10,7 +10,7 @@ def gpt2_config(**changes) -> transformers.GPT2Config:
     values = {
         "vocab_size": VOCABULARY,
         "n_embd": 16,
-        "n_layer": 2,
+        "n_layer": 1,
         "n_head": 2,
         "n_positions": 32,
         "bos_token_id": 1,

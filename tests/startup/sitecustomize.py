@@ -1,0 +1,19 @@
+"""Every Python process of the tests starts with this: Keras is imported without scikit-learn and matplotlib.
+
+Keras looks for them at once, which is a third of its import, and needs them for wrappers and pictures alone. Whoever
+else imports them gets them.
+"""
+
+import sys
+
+
+class NotForKeras:
+    """Says that a module is not installed while Keras is being imported."""
+
+    def find_spec(self, name, path=None, target=None):
+        keras = sys.modules.get("keras")
+        if name in ("matplotlib", "sklearn") and keras is not None and keras.__spec__._initializing:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, NotForKeras())
