@@ -118,7 +118,7 @@ def copy(directory, to):
     return Path(shutil.copytree(directory, to, symlinks=True))
 
 
-@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("shards", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_at_every_step(old, tmp_path, shards):
     before, after, step = set(), set(), 1
     while True:

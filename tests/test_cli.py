@@ -14,6 +14,7 @@ import transformers
 import tfheads
 import tfheads_command
 from tests.fixtures import pipeline_cases, tiny_tokenizers
+from tests.quick_cases import slow_but_these
 from tests.rebuilt_models import rebuilt
 from tfheads import verification
 from tfheads.verification import class_for
@@ -121,7 +122,11 @@ def test_verify_compares_with_pytorch_where_it_is_installed(checkpoint, monkeypa
 
 
 @pytest.mark.parametrize(
-    "class_name", ["GPT2DoubleHeadsModel", "GPT2ForQuestionAnswering", "GPT2ForSequenceClassification", "GPT2Model"]
+    "class_name",
+    slow_but_these(
+        ["GPT2DoubleHeadsModel", "GPT2Model"],
+        ["GPT2DoubleHeadsModel", "GPT2ForQuestionAnswering", "GPT2ForSequenceClassification", "GPT2Model"],
+    ),
 )
 def test_verify_compares_every_output_of_every_head(class_name, tmp_path, monkeypatch):
     config = transformers.GPT2Config(**{**pipeline_cases.GPT2, "pad_token_id": 0})

@@ -142,7 +142,7 @@ def test_workers_that_make_different_models(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["killed", "raised"])
 def test_a_worker_that_ends_ends_the_others(case, tmp_path):
-    """The same of a worker that is killed is among the quick tests of restarts."""
+    """What becomes of the run: test_restarts."""
     processes = Processes(WORKERS[0], tmp_path, [case])
     assert processes.wait(300) == [1, -signal.SIGKILL if case == "killed" else 1]
     assert "worker 1 of 2 has ended or cannot be reached, so this one ends too" in processes.log(0)

@@ -48,6 +48,7 @@ SCRIPTS = {
     "training/run_summarization.py": SummarizationArguments,
     "training/run_translation.py": TranslationArguments,
 }
+SLOW = ("generation.md", "pipelines.md", "serving.md", "tasks.md", "training.md")
 OTHER_PROGRAMS = ("docker", "curl")  # not ours
 
 
@@ -120,7 +121,7 @@ def page_module(monkeypatch):
         getattr(registry, name).update(content)
 
 
-@pytest.mark.parametrize("page", with_blocks("python", slow=("generation.md", "serving.md", "tasks.md", "training.md")))
+@pytest.mark.parametrize("page", with_blocks("python", slow=SLOW))
 def test_python_blocks_run(page, scene, page_module, monkeypatch, capsys):
     monkeypatch.chdir(scene)
     traced = tf.function  # XLA's work would be most of the time, and is tested elsewhere

@@ -17,8 +17,11 @@ BERT = {
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
     "max_position_embeddings": 20,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
 }
 GPT2 = {"vocab_size": 31, "n_embd": 24, "n_layer": 1, "n_head": 2, "n_positions": 12, "bos_token_id": 1}
+GPT2 |= dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.0)
 SOURCE = np.random.RandomState(0).randint(3, 41, (2, 7))
 MASK = np.array([[1] * 7, [1] * 4 + [0] * 3])
 LABELS = np.array([[5, 6, 7, 8], [9, 10, -100, -100]])

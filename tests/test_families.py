@@ -24,7 +24,7 @@ CASES = reference.names()
 GENERATIVE = [name for name in CASES if "generation" in reference.load(name)]
 BACKBONES = [cls for model_type in registry.FAMILIES for cls in registry.backbones_of(model_type)]
 TRANSLATING = [name for name in CASES if "translation" in reference.load(name)]
-GENERATED = ("gpt2/lm", "bert/lm", "bart/lm")
+GENERATED = ("gpt2/lm", "bart/lm")
 """Cases that generate in the quick tests: loops know no family, and what they call of one is shown of every case."""
 
 PERTURBED = ("gpt2", "t5")
@@ -165,7 +165,7 @@ def check_gradients(model, record: dict, tape: tf.GradientTape, loss: tf.Tensor)
     assert set(expected) - seen <= echoes_of(model)
 
 
-@pytest.mark.parametrize("name", slow_but_first(CASES, family_of, task_of), scope="module")
+@pytest.mark.parametrize("name", slow_but_first(CASES, family_of), scope="module")
 def test_logits_and_loss_equal_the_reference_under_xla(name):
     model, records = model_of(name), reference.load(name)["forward"]
     record = records.get("right_padded") or next(iter(records.values()))
@@ -222,7 +222,7 @@ def test_targets_of_padded_sources_equal_the_reference_and_those_of_sources_alon
 @pytest.mark.parametrize("name", [*GENERATIVE, *TRANSLATING])
 def test_cached_decoding_equals_the_full_pass(name):
     model = model_of(name)
-    ids = np.random.RandomState(0).randint(3, model.vocab_size, (2, 9)).astype("int32")
+    ids = np.random.RandomState(0).randint(3, model.vocab_size, (2, 7)).astype("int32")
     source = {"input_ids": tf.constant(ids[:, ::-1])} if model.backbone.encodes_source else {}
     target = {"decoder_input_ids" if source else "input_ids": tf.constant(ids)}
     full = model.backbone({**source, **target}, training=False)["last_hidden_state"].numpy()
@@ -231,7 +231,7 @@ def test_cached_decoding_equals_the_full_pass(name):
         {"input_ids": tf.constant(ids[:, :4]), "position_ids": tf.range(4)[None]}, state, 0
     )
     steps = [hidden.numpy()]
-    for slot in range(4, 9):
+    for slot in range(4, 7):
         inputs = {"input_ids": tf.constant(ids[:, slot : slot + 1]), "position_ids": tf.constant([[slot]])}
         hidden, state = model.backbone.extend(inputs, state, slot)
         steps.append(hidden.numpy())

@@ -16,9 +16,10 @@ PROMPTS = generation_cases.PROMPTS
 WIDTH = max(map(len, PROMPTS))
 UNDER_XLA = ("all at once", "beams, all returned", "contrastive, processors")
 SLOW = {
-    *("greedy", "repetition penalty", "no repeated pairs", "no repeated tokens", "least number"),
-    *("beams", "beams, short", "beams, no penalty of length", "beams, source"),
-    *("groups, early stopping", "groups, short", "contrastive, ends", "forced begin"),
+    *("greedy", "greedy with scores", "repetition penalty", "no repeated pairs", "no repeated tokens"),
+    *("least number", "forced end", "suppressed"),
+    *("beams", "beams, early stopping", "beams, short", "beams, no penalty of length", "beams, source"),
+    *("groups", "groups, early stopping", "groups, short", "contrastive", "contrastive, ends", "forced begin"),
     *("paired, source", "paired, a beginning", "groups, paired", "contrastive, paired"),
 }
 """Options that other cases have among theirs, and searches that are quick for one of the two kinds of models."""

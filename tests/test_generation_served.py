@@ -34,7 +34,10 @@ def expected(model, texts, **options) -> list[str]:
     "options",
     [
         {"num_beams": 3, "length_penalty": 0.5, "stop_strings": ["$$"], "no_repeat_ngram_size": 3},
-        {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5, "min_new_tokens": 2},
+        pytest.param(
+            {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5, "min_new_tokens": 2},
+            marks=pytest.mark.slow,
+        ),
         {"penalty_alpha": 0.6, "top_k": 3, "bad_words_ids": [[3], [98, 130]], "forced_eos_token_id": 30},
     ],
     ids=["beams", "groups", "contrastive"],

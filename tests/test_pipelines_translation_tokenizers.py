@@ -35,6 +35,7 @@ def files(tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Recommended")
 def test_marian_from_a_checkpoint(files, tmp_path):
     tokenizer = transformers.MarianTokenizer(

@@ -181,6 +181,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(corpus, tmp_path, monk
     assert run_causal_language_modelling(causal(corpus, tmp_path / "parts", global_train_batch_size=8, **changes))
 
 
+@pytest.mark.slow
 def test_accumulation_gives_the_same_run(corpus, tmp_path):
     one = run_causal_language_modelling(causal(corpus, tmp_path / "one"))
     parts = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}

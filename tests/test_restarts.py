@@ -23,43 +23,28 @@ from tfheads.optimizers import AdamW
 WORKERS = {"workers": 2, "strategy": "multi_worker", "epochs": 2}
 
 
-@pytest.fixture(scope="module")
-def attempts(tmp_path_factory):
-    """Two workers, unbroken; killed, told to end, and finished; two replicas that are told to end. The exit codes."""
-    directory = tmp_path_factory.mktemp("restarts")
-    whole = started(directory / "whole", **WORKERS)
-    replicas = started(
-        directory / "replicas", strategy="mirrored", replicas=2, epochs=2, plain=True, terminated_after=7
-    )
-    killed = ended(started(directory / "broken", **WORKERS, worker=1, killed_after=5))
-    terminated = ended(started(directory / "broken", **WORKERS, worker=1, terminated_after=9))
-    finished = ended(started(directory / "broken", **WORKERS))
-    return directory, {
-        "whole": ended(whole),
-        "replicas": ended(replicas),
-        "killed": killed,
-        "terminated": terminated,
-        "finished": finished,
-    }
-
-
-def test_workers_that_are_killed_and_told_to_end_give_the_same_losses(attempts):
-    directory, codes = attempts
-    assert codes["whole"] == codes["finished"] == [0, 0], log(directory / "whole") + log(directory / "broken")
-    assert codes["killed"] == [1, -signal.SIGKILL], log(directory / "broken")
-    assert "worker 1 of 2 has ended or cannot be reached, so this one ends too" in log(directory / "broken")
-    assert codes["terminated"] == [143, 143], log(directory / "broken")
+@pytest.mark.slow
+def test_workers_that_are_killed_and_told_to_end_give_the_same_losses(tmp_path):
+    """Two workers, unbroken; killed, told to end, and finished."""
+    whole = started(tmp_path / "whole", **WORKERS)
+    broken = tmp_path / "broken"
+    assert ended(started(broken, **WORKERS, worker=1, killed_after=5)) == [1, -signal.SIGKILL], log(broken)
+    assert "worker 1 of 2 has ended or cannot be reached, so this one ends too" in log(broken)
+    assert ended(started(broken, **WORKERS, worker=1, terminated_after=9)) == [143, 143], log(broken)
     said = "Ended by SIGTERM at step "
-    assert log(directory / "broken").count(said) == 1 and said not in log(directory / "broken", 1)
-    assert losses(directory / "broken") == losses(directory / "whole")
-    assert farthest(directory / "broken", directory / "whole") == 0.0
+    assert log(broken).count(said) == 1 and said not in log(broken, 1)
+    assert ended(started(broken, **WORKERS)) == ended(whole) == [0, 0], log(tmp_path / "whole") + log(broken)
+    assert losses(broken) == losses(tmp_path / "whole")
+    assert farthest(broken, tmp_path / "whole") == 0.0
 
 
-def test_a_run_goes_on_with_another_number_of_replicas(attempts, tmp_path):
-    directory, codes = attempts
-    assert codes["replicas"] == [143] and latest(directory / "replicas").position.global_step == 7
-    model, history = run(directory / "replicas", epochs=2, model=plain_model())
-    alone, expected = run(tmp_path, epochs=2, model=plain_model())
+def test_a_run_goes_on_with_another_number_of_replicas(tmp_path):
+    """Two replicas, told to end; then one."""
+    options = {"strategy": "mirrored", "replicas": 2, "epochs": 2, "plain": True}
+    assert ended(started(tmp_path / "run", **options, terminated_after=7)) == [143], log(tmp_path / "run")
+    assert latest(tmp_path / "run").position.global_step == 7
+    model, history = run(tmp_path / "run", epochs=2, model=plain_model())
+    alone, expected = run(tmp_path / "alone", epochs=2, model=plain_model())
     for name, values in expected.history.items():
         np.testing.assert_allclose(history.history[name], values, rtol=1e-5)
     for one, other in zip(model.get_weights(), alone.get_weights(), strict=True):
