@@ -39,21 +39,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: names.index(item.path.stem) if item.path.stem in names else len(names))
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    only_distributes = session.config.getoption("dist", "no") != "no" and not hasattr(session.config, "workerinput")
+    if QUICK and not only_distributes:
+        leave_out_tuning()
+
+
 def pytest_collection_finish() -> None:
     """What has been imported stays: the collector of garbage need not look through it a thousand times."""
-    if QUICK and "tensorflow" in sys.modules:
-        leave_out_tuning(sys.modules["tensorflow"])
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
     gc.enable()
 
 
-def leave_out_tuning(tf) -> None:
+def leave_out_tuning() -> None:
     """Graphs and datasets run as they are made.
 
     Grappler takes longer than it saves here. The thread that tunes a dataset may miss that it is to end (TensorFlow
     wakes it just before it sets the flag) and sleeps on, for as long as the dataset has lived, while the test waits.
     """
+    import tensorflow as tf  # not where tests are only distributed
+
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     iterate, options = tf.data.Dataset.__iter__, tf.data.Options()
     options.autotune.enabled = False

@@ -246,6 +246,7 @@ def test_bad_targets(tmp_path):
     assert visible(tmp_path / "other") == ["templates"]
 
 
+@pytest.mark.slow
 def test_another_program_saved_after_the_crash(old):
     """What was saved last wins; the interrupted save does not come back over it."""
     step = 1

@@ -186,7 +186,7 @@ def test_config_values_may_be_replaced(tmp_path, gpt2):
     assert load(tmp_path, num_labels=3).config.num_labels == 3
     assert load(tmp_path, id2label={0: "no", 1: "yes"}, label2id={"no": 0, "yes": 1}).config.id2label[1] == "yes"
     assert load(tmp_path, resid_pdrop=0.5).backbone.stack.blocks[0].dropout == 0.5
-    given = gpt2_config(resid_pdrop=0.25)
+    given = gpt2_config(n_layer=2, resid_pdrop=0.25)
     assert load(tmp_path, config=given, attn_pdrop=0.5, from_pt=True).config.attn_pdrop == 0.5
     assert given.attn_pdrop == 0.0 and not given.name_or_path
     with pytest.raises(ValueError, match="GPT2Config has no 'num_lables', did you mean 'num_labels'"):

@@ -58,7 +58,7 @@ def test_albert_has_the_weights_of_its_groups_alone():
 
 def test_the_discriminator_learns_and_counts_what_the_mask_leaves():
     quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model = tfheads.ElectraForPreTraining(transformers.ElectraConfig(**electra.ELECTRA, **quiet), seed=0)
+    model = tfheads.ElectraForPreTraining(transformers.ElectraConfig(**{**electra.ELECTRA, **quiet}), seed=0)
     mask, labels = np.ones_like(IDS), IDS % 2
     mask[1, 5:] = 0
     padded = np.where(mask == 1, labels, 1 - labels)

@@ -48,6 +48,7 @@ def test_answers_are_those_of_generate(gpt2, options):
     assert made == expected(gpt2, TEXTS, max_new_tokens=6, **options)
 
 
+@pytest.mark.slow
 def test_one_token_at_a_time_keeps_the_changes(gpt2):
     served = bundle(gpt2, num_beams=2, repetition_penalty=1.4, suppress_tokens=[3]).text_signature("generate")
     asked = {"max_new_tokens": [5] * 3, "top_k": [0] * 3, "top_p": [1.0] * 3, "seed": [1] * 3}

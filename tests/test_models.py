@@ -131,7 +131,7 @@ def test_output_is_a_dictionary_with_attributes(gpt2):
     output = gpt2(IDS, labels=IDS, output_hidden_states=True)
     assert list(output) == ["loss", "logits", "hidden_states"]
     assert output.logits is output["logits"] is output[1]
-    assert len(output.hidden_states) == 3 and output.hidden_states[0].shape == (4, 7, 16)
+    assert len(output.hidden_states) == 2 and output.hidden_states[0].shape == (4, 7, 16)
     with pytest.raises(AttributeError, match="no 'pooler_output', it has 'loss', 'logits', 'hidden_states'"):
         output.pooler_output  # noqa: B018
     copy = pickle.loads(pickle.dumps(gpt2.predict(IDS, verbose=0)))

@@ -105,6 +105,7 @@ def test_a_tracked_run_that_is_pushed(data, tmp_path, monkeypatch, offline_track
     assert tracked and tracked[0][0] == "the cat there" and isinstance(tracked[0][1], str)
 
 
+@pytest.mark.slow
 def test_decoders_summarise_too(data, tmp_path):
     tiny = "n_layer=1,n_embd=16,n_head=2,n_positions=64,resid_pdrop=0,embd_pdrop=0,attn_pdrop=0"
     changes = {"model_type": "gpt2", "config_overrides": tiny, "max_steps": 2, "source_prefix": "in short: "}
