@@ -59,11 +59,18 @@ def leave_out_tuning() -> None:
     wakes it just before it sets the flag) and sleeps on, for as long as the dataset has lived, while the test waits.
     """
     import tensorflow as tf  # not where tests are only distributed
+    from tensorflow.python.data.ops.multi_device_iterator_ops import OwnedMultiDeviceIterator
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    iterate, options = tf.data.Dataset.__iter__, tf.data.Options()
+    options = tf.data.Options()
     options.autotune.enabled = False
+    iterate, start = tf.data.Dataset.__iter__, OwnedMultiDeviceIterator.__init__
+
+    def start_untuned(iterator, dataset=None, *arguments, **named):
+        start(iterator, None if dataset is None else dataset.with_options(options), *arguments, **named)
+
     tf.data.Dataset.__iter__ = lambda dataset: iterate(dataset.with_options(options))
+    OwnedMultiDeviceIterator.__init__ = start_untuned
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ A *case* is a tiny model of one configuration, whose results PyTorch computed. [
 wants the same of tfheads: outputs and loss within 1e-5, eagerly with and without padding, and once under XLA; the
 hidden states; the gradient of every weight; the names and the bytes of the checkpoint, in and out; and the generated
 tokens where *generations* are counted. (`make test` has one case of each family under XLA, all heads of five families,
-the keys of two and the generations of one; the others are in `make test-slow`.) *Inputs* are the passes that were compared. A
-*key* is an entry of the config that was changed alone: results change where PyTorch's do, or the key is refused. How to
-prove more: [adding a family](adding_a_family.md)."""
+the keys and the generations of one; the others are in `make test-slow`.) *Inputs* are the passes that were
+compared. A *key* is an entry of the config that was changed alone: results change where PyTorch's do, or the key is
+refused. How to prove more: [adding a family](adding_a_family.md)."""
 
 
 def page() -> str:

@@ -147,6 +147,7 @@ def test_killed_at_every_step(old, tmp_path, shards):
     assert after == {1, 2}
 
 
+@pytest.mark.slow
 def test_killed_at_every_step_in_a_new_directory(tmp_path):
     step, died = 1, True
     while died:

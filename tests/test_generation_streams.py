@@ -38,7 +38,7 @@ class Collected:
     [
         {},
         {"do_sample": True, "seed": 3, "temperature": 2.0},
-        {"penalty_alpha": 0.6, "top_k": 3, "no_repeat_ngram_size": 2},
+        pytest.param({"penalty_alpha": 0.6, "top_k": 3, "no_repeat_ngram_size": 2}, marks=pytest.mark.slow),
     ],
     ids=["greedy", "sampling", "contrastive"],
 )

@@ -110,6 +110,7 @@ def random_pattern(generator, depth=3):
     return f"(?:{inner[0]}){form}" + "".join(inner[1:])
 
 
+@pytest.mark.slow
 def test_random_expressions_find_what_the_rust_library_finds():
     generator, compared = random.Random(33), 0
     texts = odd_texts(34, list("aabbc ") + ["\n", "ab"], 300)

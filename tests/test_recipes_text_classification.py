@@ -157,6 +157,7 @@ def test_labels_that_do_not_fit(data, tmp_path):
         text_classification(arguments(data, tmp_path / "out", **own))
 
 
+@pytest.mark.slow
 def test_mnli_from_the_hub_has_two_validation_splits(data, tmp_path, monkeypatch):
     names = ["entailment", "neutral", "contradiction"]
     features = {name: datasets.Value("string") for name in ("premise", "hypothesis")}
