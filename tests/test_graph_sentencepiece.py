@@ -220,6 +220,13 @@ def without_fusing(model):
     model["vocab"]["▁lazy"] = model["vocab"].get("▁lazy", len(model["vocab"]))
 
 
+def test_a_seed_that_is_set_leaves_tokenizers_alone():
+    graph = graph_tokenizer(llama(None, pre_tokenizer=METASPACE), check=False)
+    before = graph.tokenize(["the lazy dog"]).to_list()
+    tf.random.set_seed(0)
+    assert graph.tokenize(["the lazy dog"]).to_list() == before
+
+
 @pytest.mark.parametrize("change", [None, drop_bytes, without_fusing])
 def test_byte_pair_encoding_of_characters(change):
     texts = ["a" * 3000, "世界" * 40, "the lazy dog lazy", "\U00100000\U00100001 x", "▁ ▁▁x"]

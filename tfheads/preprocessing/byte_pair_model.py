@@ -4,11 +4,11 @@ import struct
 from collections.abc import Sequence
 
 import tensorflow as tf
-import tensorflow_text
 import tokenizers
 
 from tfheads.preprocessing import code_points, description
 from tfheads.preprocessing.aligned_text import Tokens, Words, utf8_lengths
+from tfheads.preprocessing.sentencepieces import SentencePieces
 
 NORMAL, UNKNOWN = 1, 2  # SentencePiece's kinds of pieces
 # Names of pieces that no text makes, for no piece is the half of one.
@@ -56,7 +56,7 @@ class BytePairModel(tf.Module):
         ids = [*range(len(tokens)), *(replacing or ()), absent]
         tokens, scores = [*tokens, *stand_ins, UNREACHABLE.format("")], scores + [0.0] * (len(stand_ins) + 1)
         kinds = [NORMAL] * (len(tokens) - 1) + [UNKNOWN]
-        self.pieces = tensorflow_text.SentencepieceTokenizer(sentencepiece_model(tokens, scores, kinds))
+        self.pieces = SentencePieces(sentencepiece_model(tokens, scores, kinds))
         self.known = code_points.table({ord(token): 1 for token in known})
         self.whole = WholeWords(vocabulary) if part.get("ignore_merges") else None
         with tf.init_scope():

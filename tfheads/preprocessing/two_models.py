@@ -2,7 +2,6 @@
 
 import sentencepiece
 import tensorflow as tf
-import tensorflow_text
 import transformers
 from sentencepiece import sentencepiece_model_pb2
 
@@ -10,6 +9,7 @@ from tfheads.preprocessing import code_points, decoders, description, post_proce
 from tfheads.preprocessing.added_tokens import NO_TOKEN, AddedTokens, Segments
 from tfheads.preprocessing.aligned_text import Tokens
 from tfheads.preprocessing.graph_tokenizers import GraphTokenizer
+from tfheads.preprocessing.sentencepieces import SentencePieces
 from tfheads.preprocessing.unigram import Unigram
 
 MARK = "\u2581"
@@ -101,7 +101,7 @@ class SourceModel(tf.Module):
         for role, number in roles.items():
             setattr(proto.trainer_spec, role, number)
         proto.trainer_spec.model_type = proto.trainer_spec.CHAR
-        self.normalizer = tensorflow_text.SentencepieceTokenizer(proto.SerializeToString(), out_type=tf.string)
+        self.normalizer = SentencePieces(proto.SerializeToString(), out_type=tf.string)
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """The pieces of texts `[texts, (pieces)]`."""
