@@ -48,7 +48,7 @@ class EachBatch(keras.callbacks.Callback):
         self.losses.append(float(logs["loss"]))
 
 
-@pytest.mark.parametrize("name", ["gpt2/training", "bert/training"])
+@pytest.mark.parametrize("name", ["gpt2/training", pytest.param("bert/training", marks=pytest.mark.slow)])
 def test_loss_curve(name):
     record = reference.load(name)
     recipe = record["recipe"]

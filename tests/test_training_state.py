@@ -25,6 +25,7 @@ def unbroken(tmp_path_factory):
     return directory, *run(directory)
 
 
+@pytest.mark.slow
 def test_killed_twice_and_restarted_gives_the_same_losses(unbroken, tmp_path):
     directory, model, history = unbroken
     expected = (directory / "losses.txt").read_text().splitlines()

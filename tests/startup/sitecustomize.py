@@ -1,7 +1,7 @@
 """Every Python process of the tests starts with this: Keras is imported without scikit-learn and matplotlib.
 
-Keras looks for them at once, which is a third of its import, and needs them for wrappers and pictures alone. Whoever
-else imports them gets them.
+Keras looks for them at once, which takes a second or two, and needs them for wrappers and pictures alone. Whoever else
+imports them gets them.
 """
 
 import sys
