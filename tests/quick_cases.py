@@ -1,6 +1,6 @@
 """Which cases of a parametrized test are quick; the others wait for `make test-slow`."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import pytest
 
@@ -10,14 +10,9 @@ def slow_but_these(quick: Collection, cases: Iterable) -> list:
     return [case if case in quick else _slow(case) for case in cases]
 
 
-def slow_but_first(cases: Iterable, *keys: Callable) -> list:
-    """Cases of which the first with a new value of one of the keys is quick."""
-    seen, found = set(), []
-    for case in cases:
-        new = {(key, key(case)) for key in keys} - seen
-        found.append(case if new else _slow(case))
-        seen |= new
-    return found
+def slow_but_first(cases: Sequence, key: Callable) -> list:
+    """Cases of which the first with each value of the key is quick."""
+    return slow_but_these({key(case): case for case in reversed(cases)}.values(), cases)
 
 
 def _slow(case):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.quick_cases import slow_but_these
 from tfheads.checkpoints import atomic
 from tfheads.checkpoints.atomic import finish_interrupted_save, replaced_directory
 from tfheads.checkpoints.safetensors_files import TensorSource, write_shards
@@ -118,7 +119,7 @@ def copy(directory, to):
     return Path(shutil.copytree(directory, to, symlinks=True))
 
 
-@pytest.mark.parametrize("shards", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shards", slow_but_these([1], [1, 2]))
 def test_killed_at_every_step(old, tmp_path, shards):
     before, after, step = set(), set(), 1
     while True:

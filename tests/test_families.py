@@ -32,7 +32,7 @@ PERTURBED = ("gpt2",)
 
 WITH_HEADS = ("gpt2", "bert", "bart", "t5", "llama")
 HEADS = ("sequence-classification", "token-classification", "question-answering", "multiple-choice")
-"""Heads know no family: the quick tests have all of them on some families, and all else of every family."""
+"""Heads know no family: the quick tests have all of them on some families, all else but activations on every one."""
 
 
 def family_of(name: str) -> str:

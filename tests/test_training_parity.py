@@ -8,6 +8,7 @@ import transformers
 
 import tfheads
 from tests.fixtures import batches, reference, weights
+from tests.quick_cases import slow_but_these
 from tfheads.checkpoints.loading import load
 from tfheads.optimizers import create_optimizer
 
@@ -48,7 +49,7 @@ class EachBatch(keras.callbacks.Callback):
         self.losses.append(float(logs["loss"]))
 
 
-@pytest.mark.parametrize("name", ["gpt2/training", pytest.param("bert/training", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", slow_but_these(["gpt2/training"], ["gpt2/training", "bert/training"]))
 def test_loss_curve(name):
     record = reference.load(name)
     recipe = record["recipe"]
