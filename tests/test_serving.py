@@ -1,6 +1,7 @@
 """SavedModels: answers in a fresh process without tfheads, no XLA, atomic versions, refusals."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -242,9 +243,10 @@ def test_the_graph_needs_no_xla_and_holds_no_weights_and_tables(bundle, request)
     marked = [function.signature.name for function in library if function.attr["_XlaMustCompile"].b]
     assert not marked + [node.name for node in nodes if node.attr["_XlaMustCompile"].b]
     loops = [node for node in nodes if node.op in ("While", "StatelessWhile") and bundle == "generator"]
-    # For one text and for several: one greedy, one that may sample, which draws for several texts one by one, at the
-    # first token and at the next ones; and in each of two signatures one over the groups of prompts.
-    assert len(loops) == (2 * 2 + 2 + 2) * (bundle == "generator")
+    # For one text and for several: one greedy, one that may sample, which finds where top_k and top_p end at the first
+    # token and at the next ones, and there draws for several texts one by one; and in each of two signatures one over
+    # the groups of prompts.
+    assert len(loops) == (2 * 2 + 2 * 2 * 2 + 2 + 2) * (bundle == "generator")
     constants = [node.attr["value"].tensor for node in nodes if node.op == "Const"]
     floats = [len(tensor.tensor_content) for tensor in constants if tensor.dtype == tf.float32.as_datatype_enum]
     assert max(floats, default=0) < 1000
@@ -305,7 +307,7 @@ def test_an_inexact_tokenizer_is_refused(gpt2, tmp_path):
     ],
 )
 def test_bad_options(gpt2, tmp_path, monkeypatch, options, error, message):
-    monkeypatch.setattr("tfheads.serving.export._in_graph", lambda model, tokenizer, offsets: tf.Module())
+    monkeypatch.setattr("tfheads.serving.export._in_graph", lambda model, tokenizer, offsets: Mock())
     with pytest.raises(error, match=message):
         gpt2.export_serving(tmp_path, **{"tokenizer": tiny_tokenizers.byte_level_bpe(), **options})
     assert not list(tmp_path.iterdir())

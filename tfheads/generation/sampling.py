@@ -139,11 +139,20 @@ def ordered_bits(values: tf.Tensor) -> tf.Tensor:
 def largest_key(holds, rows: tf.Tensor) -> tf.Tensor:
     """For each row the largest int32 for which `holds`, a function that turns from true to false once, is true.
 
-    Found bit by bit in 32 passes: no sort of the vocabulary, which XLA compiles badly on CPUs.
+    Found bit by bit in 32 passes: no sort of the vocabulary, which XLA compiles badly on CPUs. A loop of few long turns,
+    because a turn costs time where the graph runs as it is, and passes one by one cost time to compile.
     """
+
+    def with_bit(key, bit):
+        higher = key + bit
+        return tf.where(holds(higher), higher, key)
+
+    def with_next_bits(bit, key):
+        for place in range(5):
+            key = with_bit(key, tf.bitwise.right_shift(bit, place))
+        return tf.bitwise.right_shift(bit, 5), key
+
     lowest = tf.fill([rows], tf.int32.min)
-    key = tf.where(holds(tf.zeros_like(lowest)), 0, lowest)
-    for bit in range(30, -1, -1):
-        higher = key + (1 << bit)
-        key = tf.where(holds(higher), higher, key)
-    return key
+    key = with_bit(tf.where(holds(tf.zeros_like(lowest)), 0, lowest), 1 << 30)
+    rest = (tf.constant(1 << 29), key)
+    return tf.while_loop(lambda bit, _: bit > 0, with_next_bits, rest, parallel_iterations=1)[1]

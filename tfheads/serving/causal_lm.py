@@ -32,7 +32,7 @@ class CausalLMBundle(GenerationBundle):
         self.first_token = -1 if begin is None else begin
 
     def prompt(self, text: tf.Tensor, most_new: tf.Tensor) -> tuple[Prompt, tf.Tensor]:
-        ids, lengths = last_tokens(self.graph.tokenize(text), self.limit - most_new)
+        ids, lengths = last_tokens(self.tokenize(text), self.limit - most_new)
         empty = lengths == 0
         ids = tf.pad(ids, [[0, 0], [0, tf.cast(tf.shape(ids)[1] == 0, tf.int32)]])
         begin = tf.cast(tf.range(tf.shape(ids)[1]) == 0, tf.int32) * max(self.first_token, 0)
@@ -44,7 +44,7 @@ class CausalLMBundle(GenerationBundle):
         # The new tokens alone would lose the space that SentencePiece's decoders take from the first token.
         given = tf.RaggedTensor.from_tensor(prompt.input_ids, lengths=prompt.lengths)
         whole, before = (
-            self.graph.detokenize(ids) for ids in (tf.concat([given, tf.cast(new, given.dtype)], 1), given)
+            self.detokenize(ids) for ids in (tf.concat([given, tf.cast(new, given.dtype)], 1), given)
         )
         lengths, begin = (tf.strings.length(one, unit="UTF8_CHAR") for one in (whole, before))
         new_text = tf.strings.substr(whole, tf.minimum(begin, lengths), lengths, unit="UTF8_CHAR")

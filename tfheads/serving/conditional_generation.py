@@ -14,10 +14,10 @@ class ConditionalGenerationBundle(GenerationBundle):
 
     def prompt(self, text: tf.Tensor, most_new: tf.Tensor) -> tuple[Prompt, tf.Tensor]:
         separator = self.model.separator_token_id
-        ids, lengths = first_tokens(self.graph.tokenize(text), self.limit - most_new - 1)
+        ids, lengths = first_tokens(self.tokenize(text), self.limit - most_new - 1)
         ids = tf.pad(ids, [[0, 0], [0, 1]])
         behind = tf.range(tf.shape(ids)[1])[None, :] == lengths[:, None]
         return Prompt(tf.where(behind, separator, ids), lengths + 1, {}), lengths > 0
 
     def answer(self, text: tf.Tensor, prompt: Prompt, new: tf.RaggedTensor) -> dict[str, tf.Tensor]:
-        return {"generated_text": self.graph.detokenize(new)}
+        return {"generated_text": self.detokenize(new)}

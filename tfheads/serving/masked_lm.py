@@ -108,10 +108,10 @@ class MaskedLMBundle(TextBundle):
         shape = tf.shape(lengths)
         flat = tf.reshape(ids, [shape[0] * shape[1], tf.shape(ids)[2]])
         ragged = tf.RaggedTensor.from_tensor(flat, lengths=tf.reshape(lengths, [-1]))
-        whole = tf.reshape(self.graph.detokenize(ragged, skip_special_tokens=False), shape)
+        whole = tf.reshape(self.detokenize_all(ragged), shape)
         if is_only is None:
             return whole
-        plain = tf.reshape(self.graph.detokenize(ragged), shape)
+        plain = tf.reshape(self.detokenize(ragged), shape)
         return tf.where(is_only[:, None], plain, whole)
 
 

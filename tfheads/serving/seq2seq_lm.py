@@ -54,7 +54,7 @@ class Seq2SeqLMBundle(GenerationBundle):
 
     def answer(self, text: tf.Tensor, prompt: Prompt, new: tf.RaggedTensor) -> dict[str, tf.Tensor]:
         start = tf.fill([tf.size(text), 1], self.start)
-        return {"generated_text": self.graph.detokenize(tf.concat([start, new], axis=1))}
+        return {"generated_text": self.detokenize(tf.concat([start, new], axis=1))}
 
 
 def task_options(config, task: str | None) -> Mapping:

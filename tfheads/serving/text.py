@@ -28,6 +28,9 @@ class TextBundle(Bundle):
 
     Attributes:
         row_length: the most tokens of a row; None for no limit.
+        tokenize: from texts `[batch]` to their ids `[batch, (length)]`.
+        detokenize: from ids to texts, without special tokens.
+        detokenize_all: from ids to texts, special tokens included.
     """
 
     def __init__(self, model: TaskModel, graph: GraphTokenizer, tokenizer, options: Mapping):
@@ -40,7 +43,11 @@ class TextBundle(Bundle):
         self.row_inputs = [name for name in names if name in tokenizer.model_input_names]
         fill = fill_values(model, tokenizer)
         self.fills = {name: fill.get(name, 0) for name in self.row_inputs}
-        self._encode = functools.lru_cache(maxsize=None)(self._made_encode)  # each is in the graph once, without a name
+        text, ids = tf.TensorSpec([None], tf.string), tf.RaggedTensorSpec([None, None], tf.int32)
+        self.tokenize = shared(graph.tokenize, text)
+        self.detokenize = shared(graph.detokenize, ids)
+        self.detokenize_all = shared(functools.partial(graph.detokenize, skip_special_tokens=False), ids)
+        self._encode, self._encode_pairs = shared(self._encoded, text), shared(self._encoded, text, text)
 
     def rows(self, outputs: Callable[[Mapping], dict[str, tf.Tensor]], per_token: Collection[str] = ()) -> BucketedRows:
         """A function of rows of mixed lengths, from one of padded rows."""
@@ -56,15 +63,18 @@ class TextBundle(Bundle):
 
     def encode(self, text: tf.Tensor, pair: tf.Tensor | None = None) -> dict[str, tf.RaggedTensor]:
         """What the model takes of texts or of pairs, one row for each, cut to the longest row."""
-        return self._encode(1)(text) if pair is None else self._encode(2)(text, pair)
+        return self._encode(text) if pair is None else self._encode_pairs(text, pair)
 
-    def _made_encode(self, count: int) -> Callable:
-        def encode(*texts):
-            if count == 1 and self.row_inputs == ["input_ids"]:  # not all tokenizers know more
-                return {"input_ids": self.graph.tokenize(*texts, max_length=self.row_length)}
-            return self.inputs_of(self.graph.encode(*texts, max_length=self.row_length))
+    def _encoded(self, *texts: tf.Tensor) -> dict[str, tf.RaggedTensor]:
+        if len(texts) == 1 and self.row_inputs == ["input_ids"]:  # not all tokenizers know more
+            return {"input_ids": self.graph.tokenize(*texts, max_length=self.row_length)}
+        return self.inputs_of(self.graph.encode(*texts, max_length=self.row_length))
 
-        return tf.function(encode, input_signature=[tf.TensorSpec([None], tf.string)] * count, autograph=False)
+
+def shared(function: Callable, *inputs: tf.TypeSpec) -> Callable:
+    """A function that the SavedModel holds once, whichever of its signatures call it, and without a name."""
+    graph = tf.function(function, input_signature=inputs, autograph=False)
+    return lambda *values: graph(*values)
 
 
 def is_blank(text: tf.Tensor) -> tf.Tensor:
