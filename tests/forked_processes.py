@@ -12,6 +12,8 @@ import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from tests.quick_tensorflow import leave_out_optimisation
+
 IMPORTED = ["tests.resumed_run", "tests.distribution_cases", "tf_keras"]
 
 
@@ -59,6 +61,7 @@ def _run(function: str, log: Path, cluster: str, arguments: tuple) -> None:
     os.environ.pop("TF_CONFIG", None)
     if cluster:
         os.environ["TF_CONFIG"] = cluster
+    leave_out_optimisation()
     module, name = function.rsplit(".", 1)
     getattr(importlib.import_module(module), name)(*arguments)
 
