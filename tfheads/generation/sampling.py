@@ -139,8 +139,8 @@ def ordered_bits(values: tf.Tensor) -> tf.Tensor:
 def largest_key(holds, rows: tf.Tensor) -> tf.Tensor:
     """For each row the largest int32 for which `holds`, a function that turns from true to false once, is true.
 
-    Found bit by bit in 32 passes: no sort of the vocabulary, which XLA compiles badly on CPUs. A loop of few long turns,
-    because a turn costs time where the graph runs as it is, and passes one by one cost time to compile.
+    Found bit by bit in 32 passes: no sort of the vocabulary, which XLA compiles badly on CPUs. A loop of few long
+    turns: a turn costs time where the graph runs as it is, passes without a loop cost time to compile.
     """
 
     def with_bit(key, bit):

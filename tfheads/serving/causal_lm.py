@@ -43,9 +43,7 @@ class CausalLMBundle(GenerationBundle):
     def answer(self, text: tf.Tensor, prompt: Prompt, new: tf.RaggedTensor) -> dict[str, tf.Tensor]:
         # The new tokens alone would lose the space that SentencePiece's decoders take from the first token.
         given = tf.RaggedTensor.from_tensor(prompt.input_ids, lengths=prompt.lengths)
-        whole, before = (
-            self.detokenize(ids) for ids in (tf.concat([given, tf.cast(new, given.dtype)], 1), given)
-        )
+        whole, before = (self.detokenize(ids) for ids in (tf.concat([given, tf.cast(new, given.dtype)], 1), given))
         lengths, begin = (tf.strings.length(one, unit="UTF8_CHAR") for one in (whole, before))
         new_text = tf.strings.substr(whole, tf.minimum(begin, lengths), lengths, unit="UTF8_CHAR")
         return {"generated_text": tf.strings.join([valid_text(text), new_text]), "new_text": new_text}
