@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-import quiet_start  # noqa: F401
+import tensorflow_start  # noqa: F401
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is fetched, and nothing waits for a network
 

@@ -1,6 +1,6 @@
 """Trains a model to write texts: python training/run_conditional_generation.py configs/FILE.yaml [--flag value ...]."""
 
-import quiet_start  # noqa: F401
+import tensorflow_start  # noqa: F401
 
 from tfheads.recipes.conditional_generation import ConditionalGenerationArguments, conditional_generation
 from tfheads.recipes.devices import run_script

@@ -1,6 +1,6 @@
 """Trains a model on long texts: python training/run_document_classification.py configs/FILE.yaml [--flag value ...]."""
 
-import quiet_start  # noqa: F401
+import tensorflow_start  # noqa: F401
 
 from tfheads.recipes.devices import run_script
 from tfheads.recipes.document_classification import DocumentClassificationArguments, document_classification

@@ -1,6 +1,6 @@
 """Trains a model on a task of GLUE or own texts: python training/run_glue.py configs/FILE.yaml [--flag value ...]."""
 
-import quiet_start  # noqa: F401
+import tensorflow_start  # noqa: F401
 
 from tfheads.recipes.arguments import TextClassificationArguments
 from tfheads.recipes.devices import run_script

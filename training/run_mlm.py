@@ -1,6 +1,6 @@
 """Trains a language model: python training/run_mlm.py configs/FILE.yaml [--flag value ...], see --help."""
 
-import quiet_start  # noqa: F401
+import tensorflow_start  # noqa: F401
 
 from tfheads.recipes.arguments import MaskedLanguageModellingArguments
 from tfheads.recipes.devices import run_script

@@ -1,6 +1,6 @@
 """Trains a model to pick a text: python training/run_multiple_choice.py configs/FILE.yaml [--flag value ...]."""
 
-import quiet_start  # noqa: F401
+import tensorflow_start  # noqa: F401
 
 from tfheads.recipes.devices import run_script
 from tfheads.recipes.multiple_choice import MultipleChoiceArguments, multiple_choice

@@ -1,6 +1,6 @@
 """Trains a model to label words, such as names: python training/run_ner.py configs/FILE.yaml [--flag value ...]."""
 
-import quiet_start  # noqa: F401
+import tensorflow_start  # noqa: F401
 
 from tfheads.recipes.arguments import TokenClassificationArguments
 from tfheads.recipes.devices import run_script

@@ -1,6 +1,6 @@
 """Trains a model to find answers in a text: python training/run_qa.py configs/FILE.yaml [--flag value ...]."""
 
-import quiet_start  # noqa: F401
+import tensorflow_start  # noqa: F401
 
 from tfheads.recipes.arguments import QuestionAnsweringArguments
 from tfheads.recipes.devices import run_script

@@ -1,6 +1,6 @@
 """Trains a model to translate: python training/run_translation.py configs/FILE.yaml [--flag value ...]."""
 
-import quiet_start  # noqa: F401
+import tensorflow_start  # noqa: F401
 
 from tfheads.recipes.devices import run_script
 from tfheads.recipes.translation import TranslationArguments, translation
