@@ -100,9 +100,10 @@ def several_steps(strategy):
 
 
 def averaged(strategy):
-    """AdamW with moving averages of the weights, which replace them twice and at the end."""
+    """AdamW with a schedule and moving averages of the weights, which replace them twice and at the end."""
     options = {"use_ema": True, "ema_momentum": 0.8, "ema_overwrite_frequency": 8}
-    make = functools.partial(AdamW, 1e-3, weight_decay=0.1, global_clipnorm=1.0, **options)
+    schedule = keras.optimizers.schedules.PolynomialDecay(1e-3, 2 * STEPS)
+    make = functools.partial(AdamW, schedule, weight_decay=0.1, global_clipnorm=1.0, **options)
     return trained(strategy, optimizer=make, jit_compile=False)[1]
 
 

@@ -31,8 +31,8 @@ def runs(tmp_path_factory):
     """The quick cases on one device, two replicas and two workers, all at once."""
     directory = tmp_path_factory.mktemp("distribution")
     started = {
-        "one": Processes(ALONE, directory / "one", QUICK),
-        "replicas": Processes(MIRRORED[0], directory / "replicas", ["plain", "outside"]),
+        "one": Processes(ALONE, directory / "one", [*QUICK, "averaged"]),
+        "replicas": Processes(MIRRORED[0], directory / "replicas", ["plain", "averaged", "outside"]),
         "workers": Processes(WORKERS[0], directory / "workers", [*QUICK, "dropped", "rows_of_workers"]),
     }
     codes = {name: processes.wait() for name, processes in started.items()}
@@ -47,8 +47,9 @@ def check_same(processes: Processes, alone: Processes, case: str):
         assert not differences(found, expected, MOST.get(case, 1e-5))
 
 
-def test_two_replicas_give_the_numbers_of_one(runs):
-    check_same(runs["replicas"], runs["one"], "plain")
+@pytest.mark.parametrize("case", ["plain", "averaged"])
+def test_two_replicas_give_the_numbers_of_one(runs, case):
+    check_same(runs["replicas"], runs["one"], case)
 
 
 @pytest.mark.parametrize("case", QUICK)

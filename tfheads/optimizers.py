@@ -62,7 +62,6 @@ class AdamW(keras.optimizers.AdamW):
         self._excluded_places = set(excluded_from_weight_decay)
         self._excluded_keys = frozenset()  # not the variables themselves: Keras would save them with the optimizer
         self._excluded_names = ()
-        self._step = None  # while variables are updated
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None) -> None:
         """Leaves variables out of the decay, besides norms and biases; each call replaces the one before.
@@ -106,11 +105,14 @@ class AdamW(keras.optimizers.AdamW):
     def _apply_weight_decay(self, variables):
         """Nothing: `update_step` does it."""
 
-    def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
-        """Keras' loop over the variables, after what they share has been computed once."""
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        """Keras' loop over the variables, with what they share, which each replica computes once, as the rate."""
+        super()._backend_update_step(grads, trainable_variables, self._shared(learning_rate))
+
+    def _shared(self, learning_rate) -> _Step:
         rate, step = tf.cast(learning_rate, "float32"), tf.cast(self.iterations + 1, "float32")
         beta_2_power = self.beta_2**step
-        self._step = _Step(
+        return _Step(
             rate=rate,
             kept=1.0 - rate * (self.weight_decay or 0.0),
             beta_1=tf.constant(self.beta_1, "float32"),
@@ -119,15 +121,13 @@ class AdamW(keras.optimizers.AdamW):
             beta_2_power=beta_2_power,
             epsilon=self.epsilon * tf.sqrt(1.0 - beta_2_power),
         )
-        super()._distributed_tf_update_step(distribution, grads_and_vars, learning_rate)
-        self._step = None
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient, variable, step: _Step):
         """Decays and updates one variable."""
         if self.weight_decay and self._use_weight_decay(variable):
-            variable.assign(variable * tf.cast(self._step.kept, variable.dtype))
+            variable.assign(variable * tf.cast(step.kept, variable.dtype))
         if self.amsgrad:
-            super().update_step(gradient, variable, learning_rate)
+            super().update_step(gradient, variable, step.rate)
             return
         index = self._get_variable_index(variable)
         moment, velocity = self._momentums[index].value, self._velocities[index].value
@@ -137,12 +137,12 @@ class AdamW(keras.optimizers.AdamW):
                 var=variable.handle,
                 m=moment.handle,
                 v=velocity.handle,
-                beta1_power=self._step.beta_1_power,
-                beta2_power=self._step.beta_2_power,
-                lr=self._step.rate,
-                beta1=self._step.beta_1,
-                beta2=self._step.beta_2,
-                epsilon=self._step.epsilon,
+                beta1_power=step.beta_1_power,
+                beta2_power=step.beta_2_power,
+                lr=step.rate,
+                beta1=step.beta_1,
+                beta2=step.beta_2,
+                epsilon=step.epsilon,
                 grad=gradient,
             )
             return
@@ -151,8 +151,8 @@ class AdamW(keras.optimizers.AdamW):
         square = square + (tf.square(gradient) - square) * (1.0 - self.beta_2)
         moment.assign(self._stored(mean, 2 * index))
         velocity.assign(self._stored(square, 2 * index + 1))
-        rate = self._step.rate * tf.sqrt(1.0 - self._step.beta_2_power) / (1.0 - self._step.beta_1_power)
-        change = rate * mean / (tf.sqrt(square) + self._step.epsilon)
+        rate = step.rate * tf.sqrt(1.0 - step.beta_2_power) / (1.0 - step.beta_1_power)
+        change = rate * mean / (tf.sqrt(square) + step.epsilon)
         variable.assign(tf.cast(tf.cast(variable, "float32") - change, variable.dtype))
 
     def _stored(self, values: tf.Tensor, number: int) -> tf.Tensor:
