@@ -16,7 +16,7 @@ endif
 
 help:
 	@echo "make quickstart   train, generate and serve small models on real text, at most 6 minutes on 2 cores"
-	@echo "make test         lint and the quick tests, about 12 minutes on 2 cores"
+	@echo "make test         lint and the quick tests, 12 to 14 minutes on 2 cores"
 	@echo "make test-slow    the tests of real sizes and long runs"
 	@echo "make lint         ruff's checks and format"
 	@echo "make format       let ruff rewrite the sources"
