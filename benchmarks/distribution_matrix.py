@@ -17,7 +17,7 @@ FEATURES = {
     "plain": "XLA, tied embeddings, uneven labels and masks, clipping, replicas with fewer rows or none, perplexity",
     "accumulated": "gradient accumulation, XLA",
     "several_steps": "several steps in one execution, the last one cut short",
-    "averaged": "moving averages of the weights, AdamW with decay",
+    "averaged": "moving averages of the weights, AdamW with decay and a schedule",
     "scaled": "float16 with a dynamic loss scale, XLA: also the scale and how many updates it left out",
     "classified": "accuracy and another measure of Keras, labels of -100, predict",
     "keras_loss": "a Keras loss with weights of rows, XLA, predict",

@@ -23,6 +23,7 @@ from tfheads.distribute.rendezvous import meet
 
 ALL = [*FEATURES]
 QUICK = ["plain", "recipe"]
+ON_REPLICAS = ["plain", "averaged"]
 MOST = {"scaled": 1e-4}  # float16
 
 
@@ -31,8 +32,8 @@ def runs(tmp_path_factory):
     """The quick cases on one device, two replicas and two workers, all at once."""
     directory = tmp_path_factory.mktemp("distribution")
     started = {
-        "one": Processes(ALONE, directory / "one", [*QUICK, "averaged"]),
-        "replicas": Processes(MIRRORED[0], directory / "replicas", ["plain", "averaged", "outside"]),
+        "one": Processes(ALONE, directory / "one", sorted({*QUICK, *ON_REPLICAS})),
+        "replicas": Processes(MIRRORED[0], directory / "replicas", [*ON_REPLICAS, "outside"]),
         "workers": Processes(WORKERS[0], directory / "workers", [*QUICK, "dropped", "rows_of_workers"]),
     }
     codes = {name: processes.wait() for name, processes in started.items()}
@@ -47,7 +48,7 @@ def check_same(processes: Processes, alone: Processes, case: str):
         assert not differences(found, expected, MOST.get(case, 1e-5))
 
 
-@pytest.mark.parametrize("case", ["plain", "averaged"])
+@pytest.mark.parametrize("case", ON_REPLICAS)
 def test_two_replicas_give_the_numbers_of_one(runs, case):
     check_same(runs["replicas"], runs["one"], case)
 

@@ -106,7 +106,10 @@ class AdamW(keras.optimizers.AdamW):
         """Nothing: `update_step` does it."""
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        """Keras' loop over the variables, with what they share, which each replica computes once, as the rate."""
+        """Keras' update of the variables, which get what they share in place of the rate.
+
+        It is computed here, on each replica: outside of the replicas the rate of a schedule is several values.
+        """
         super()._backend_update_step(grads, trainable_variables, self._shared(learning_rate))
 
     def _shared(self, learning_rate) -> _Step:
