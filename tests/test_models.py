@@ -273,6 +273,7 @@ def test_a_task_model_inside_a_functional_model(gpt2):
 
 
 X = np.random.RandomState(0).standard_normal((2, 5, 8)).astype("float32")
+CONTEXT = layers.BlockContext(views={"full": layers.ViewContext()})
 
 
 def block(cls, **arguments):
@@ -299,14 +300,17 @@ def language_head():
 PARTS = {
     "layer norm": (lambda: layers.LayerNorm(8, epsilon=0.1), lambda part: part(X)),
     "rms norm": (lambda: layers.RMSNorm(8, epsilon=0.1), lambda part: part(X)),
-    "attention": (lambda: layers.Attention(8, 4, 2, 6, output_bias=False, scale=0.3), lambda part: part(X)[0]),
-    "feed-forward": (lambda: layers.FeedForward(8, 12, "relu", use_bias=False), lambda part: part(X)),
-    "gated": (lambda: layers.GatedFeedForward(8, 12, "silu"), lambda part: part(X)),
-    "pre-norm block": (lambda: block(layers.PreNormBlock), lambda part: part(X, sight={})[0]),
-    "post-norm block": (lambda: block(layers.PostNormBlock, dropout=0.1), lambda part: part(X, sight={})[0]),
+    "attention": (
+        lambda: layers.Attention(8, 4, 2, 6, output_bias=False, scale=0.3),
+        lambda part: part(X, context=CONTEXT)[0],
+    ),
+    "feed-forward": (lambda: layers.FeedForward(8, 12, "relu", use_bias=False), lambda part: part(X)[0]),
+    "gated": (lambda: layers.GatedFeedForward(8, 12, "silu"), lambda part: part(X)[0]),
+    "pre-norm block": (lambda: block(layers.PreNormBlock), lambda part: part(X, context=CONTEXT)[0]),
+    "post-norm block": (lambda: block(layers.PostNormBlock, dropout=0.1), lambda part: part(X, context=CONTEXT)[0]),
     "stack": (
-        lambda: layers.Stack([block(layers.PreNormBlock)], final_norm=layers.LayerNorm(8), causal=True),
-        lambda part: part(X)[0],
+        lambda: layers.Stack([block(layers.PreNormBlock)], layers.View(causal=True), final_norm=layers.LayerNorm(8)),
+        lambda part: part(X, positions=np.arange(5)[None])[0],
     ),
     "embeddings": (
         lambda: layers.TextEmbeddings(40, 8, num_positions=9, position_offset=2, num_types=2, norm=layers.LayerNorm(8)),

@@ -8,9 +8,11 @@ import transformers
 from keras import ops
 
 from tfheads.configs import ConfigReader, config_from_dict, config_to_dict
+from tfheads.layers.context import BlockContext
 from tfheads.layers.part import Part, dtype_scope, part
 from tfheads.layers.shapes import sizes
-from tfheads.layers.stack import DecodingState, Stack
+from tfheads.layers.stack import Stack
+from tfheads.layers.state import DecodingState
 from tfheads.losses import IGNORED
 
 # Keys that no layer reads in any family, and who honours them instead.
@@ -89,16 +91,15 @@ class EmbeddedStack(Part):
         Returns:
             `last_hidden_state` `[batch, time, hidden]` and `hidden_states`, the inputs of each block and the result.
         """
-        embedded, real, positions = self._embed(inputs, training)
-        hidden, _, layers = self.stack(
-            embedded, real=real, positions=positions, training=training, **self._memory(inputs)
-        )
-        return {"last_hidden_state": hidden, "hidden_states": tuple(layers)}
+        embedded, mask, positions = self._embed(inputs, training)
+        context = BlockContext(mask=mask, **self._encoder(inputs))
+        output = self.stack(embedded, positions=positions, context=context, training=training)
+        return {"last_hidden_state": output.hidden, "hidden_states": output.hidden_states}
 
     def decoding_state(self, inputs: Mapping, slots: int) -> DecodingState:
         """What generation starts from: an empty cache of `slots` tokens, and the encoder's output if there is one."""
         batch = sizes(inputs.get("input_ids", inputs.get("encoder_hidden_states")))[0]
-        return self.stack.decoding_state(batch, slots, **self._memory(inputs))
+        return self.stack.decoding_state(batch, slots, **self._encoder(inputs))
 
     def extend(self, inputs: Mapping, state: DecodingState, slot) -> tuple:
         """Encodes the next tokens of each row after those in `state`.
@@ -113,25 +114,31 @@ class EmbeddedStack(Part):
             The hidden values `[batch, time, hidden]` and the new state.
         """
         inputs = {**inputs, "position_ids": inputs["position_ids"] + self.first_position}
-        embedded, real, positions = self._embed(inputs, training=False)
-        hidden, state, _ = self.stack(embedded, real=real, positions=positions, state=state, slot=slot, training=False)
-        return hidden, state
+        embedded, mask, positions = self._embed(inputs, training=False)
+        context = BlockContext(mask=mask, slot=slot)
+        output = self.stack(embedded, positions=positions, context=context, state=state, training=False)
+        return output.hidden, output.state
+
+    def reordered(self, state: DecodingState, rows, slot, size) -> DecodingState:
+        """The state in which each row goes on from what `rows` `[batch]` have; see `Stack.reordered`."""
+        return self.stack.reordered(state, rows, slot, size)
 
     def _embed(self, inputs, training):
         given = inputs["inputs_embeds"] if inputs.get("input_ids") is None else inputs["input_ids"]
-        positions, real = inputs.get("position_ids"), inputs.get("attention_mask")
+        positions, mask = inputs.get("position_ids"), inputs.get("attention_mask")
         if positions is None:
             positions = self.position_ids(inputs, sizes(given)[1])
-        real = None if real is None else ops.cast(real, "bool")
-        return self.embeddings(inputs, positions=positions, training=training), real, positions
+        mask = None if mask is None else ops.cast(mask, "bool")
+        return self.embeddings(inputs, positions=positions, training=training), mask, positions
 
-    def _memory(self, inputs) -> dict:
+    def _encoder(self, inputs) -> dict:
+        """What the stack's cross-attentions see, by name; nothing without an encoder's output."""
         encoded = inputs.get("encoder_hidden_states")
         if encoded is None:
             return {}
         mask = inputs.get("encoder_attention_mask")
-        visible = ops.ones(sizes(encoded)[:2], "bool") if mask is None else ops.cast(mask, "bool")
-        return {"memory": self.stack.memory(encoded), "memory_visible": visible}
+        mask = ops.ones(sizes(encoded)[:2], "bool") if mask is None else ops.cast(mask, "bool")
+        return {"encoder_hidden_states": encoded, "encoder_mask": mask}
 
 
 class Architecture:
@@ -360,7 +367,7 @@ class EncoderDecoder(Architecture, Part):
         """
         source = self.source(inputs)
         encoded = self.encoder(source, training=training)
-        decoded = self.decoder({**self.target(inputs), **self._memory(encoded, source)}, training=training)
+        decoded = self.decoder({**self.target(inputs), **self._encoded(encoded, source)}, training=training)
         return {
             "last_hidden_state": decoded["last_hidden_state"],
             "decoder_hidden_states": decoded["hidden_states"],
@@ -371,13 +378,17 @@ class EncoderDecoder(Architecture, Part):
     def decoding_state(self, inputs: Mapping, slots: int) -> DecodingState:
         """What generation starts from: the source's keys and values, and an empty cache of `slots` target tokens."""
         source = self.source(inputs)
-        return self.decoder.decoding_state(self._memory(self.encoder(source, training=False), source), slots)
+        return self.decoder.decoding_state(self._encoded(self.encoder(source, training=False), source), slots)
 
     def extend(self, inputs: Mapping, state: DecodingState, slot) -> tuple:
         """Encodes the next target tokens of each row after those in `state`; see `Backbone.extend`."""
         return self.decoder.extend(inputs, state, slot)
 
-    def _memory(self, encoded, source) -> dict:
+    def reordered(self, state: DecodingState, rows, slot, size) -> DecodingState:
+        """The state in which each row goes on from what `rows` `[batch]` have; see `Stack.reordered`."""
+        return self.decoder.reordered(state, rows, slot, size)
+
+    def _encoded(self, encoded, source) -> dict:
         hidden = encoded["last_hidden_state"]
         hidden = hidden if self.bridge is None else self.bridge(hidden)
         return {"encoder_hidden_states": hidden, "encoder_attention_mask": source.get("attention_mask")}

@@ -69,13 +69,13 @@ def _check_shapes(backbone, inputs, main, prefix) -> list:
             checks += same_shape(prefix + name, value, main, f"{prefix}input_ids")
         elif value is not None:
             checks += same_shape(prefix + name, value, main[:1], f"{prefix}input_ids")
-    memory, mask = inputs.get("encoder_hidden_states"), inputs.get("encoder_attention_mask")
-    if memory is not None and getattr(backbone.stack.blocks[0], "cross_attention", None) is None:
+    encoded, mask = inputs.get("encoder_hidden_states"), inputs.get("encoder_attention_mask")
+    if encoded is not None and getattr(backbone.stack.blocks[0], "cross_attention", None) is None:
         raise ValueError("encoder_hidden_states needs a config with add_cross_attention=True, got False")
-    if mask is not None and memory is None:
+    if mask is not None and encoded is None:
         raise ValueError("encoder_attention_mask needs encoder_hidden_states, got none")
     if mask is not None:
-        checks += same_shape("encoder_attention_mask", mask, memory, "encoder_hidden_states")
+        checks += same_shape("encoder_attention_mask", mask, encoded, "encoder_hidden_states")
     return checks
 
 

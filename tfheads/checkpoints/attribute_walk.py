@@ -20,10 +20,11 @@ def _walk(layer, path, seen):
     for name, value in vars(layer).items():
         if name.startswith("_"):
             continue
-        items = enumerate(value) if isinstance(value, (list, tuple)) else [(None, value)]
+        items = enumerate(value) if isinstance(value, (list, tuple)) else [("", value)]
+        items = value.items() if isinstance(value, dict) else items
         for index, item in items:
             if isinstance(item, keras.layers.Layer):
-                parts = (path, name, "" if index is None else str(index))
+                parts = (path, name, str(index))
                 yield from _walk(item, ".".join(p for p in parts if p), seen)
 
 

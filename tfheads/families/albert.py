@@ -7,7 +7,7 @@ from tfheads.checkpoints.tables import Bias, Table, within
 from tfheads.families import bert
 from tfheads.families.bert import Bert, pooler
 from tfheads.heads import LanguageModelHead, PreTrainingHead, standard_heads
-from tfheads.layers import Attention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings
+from tfheads.layers import Attention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings, View
 from tfheads.layers.projections import dense
 from tfheads.registry import family
 
@@ -75,7 +75,7 @@ class Albert(Backbone):
             )
 
         groups = [[block() for _ in range(config.inner_group_num)] for _ in range(config.num_hidden_groups)]
-        return Stack([block for group in groups_of_layers(config) for block in groups[group]])
+        return Stack([block for group in groups_of_layers(config) for block in groups[group]], View())
 
     @staticmethod
     def table(config):

@@ -5,7 +5,7 @@ from functools import partial
 from tfheads.backbones import EmbeddedStack, EncoderDecoder
 from tfheads.checkpoints.tables import Offset, Table
 from tfheads.heads import OffsetLanguageModelHead, QuestionAnsweringHead, end_token_classifier
-from tfheads.layers import Attention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings
+from tfheads.layers import Attention, CrossAttention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings, View
 from tfheads.registry import family
 
 OFFSET = 2  # the table of positions begins with two rows that are never read
@@ -44,20 +44,20 @@ def stack(config, layers: int, heads: int, width: int, layerdrop: float, causal:
     if layerdrop:
         raise ValueError(f"encoder_layerdrop and decoder_layerdrop must be 0.0: no layer is skipped, got {layerdrop}")
     norm = partial(LayerNorm, config.d_model)
-    attention = partial(Attention, config.d_model, heads, dropout=config.attention_dropout)
+    sizes = {"hidden_size": config.d_model, "num_heads": heads, "dropout": config.attention_dropout}
 
     def block():
         return PostNormBlock(
-            attention(),
+            Attention(**sizes),
             FeedForward(config.d_model, width, config.activation_function, dropout=config.activation_dropout),
             attention_norm=norm(),
             feed_forward_norm=norm(),
-            cross_attention=attention() if causal else None,
+            cross_attention=CrossAttention(**sizes) if causal else None,
             cross_attention_norm=norm() if causal else None,
             dropout=config.dropout,
         )
 
-    return Stack([block() for _ in range(layers)], causal=causal)
+    return Stack([block() for _ in range(layers)], View(causal=causal))
 
 
 def encoder_stack(config) -> Stack:

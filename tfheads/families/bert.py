@@ -13,7 +13,7 @@ from tfheads.heads import (
     PreTrainingHead,
     standard_heads,
 )
-from tfheads.layers import Attention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings
+from tfheads.layers import Attention, CrossAttention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings, View
 from tfheads.registry import family
 
 
@@ -85,22 +85,21 @@ class Bert(Backbone):
         if config.add_cross_attention and not config.is_decoder:
             raise ValueError("add_cross_attention needs is_decoder=True, got is_decoder=False")
         norm = partial(LayerNorm, config.hidden_size, config.layer_norm_eps)
-        attention = partial(
-            Attention, config.hidden_size, config.num_attention_heads, dropout=config.attention_probs_dropout_prob
-        )
+        sizes = config.hidden_size, config.num_attention_heads
+        dropout = config.attention_probs_dropout_prob
 
         def block():
             return PostNormBlock(
-                attention(),
+                Attention(*sizes, dropout=dropout),
                 FeedForward(config.hidden_size, config.intermediate_size, config.hidden_act),
                 attention_norm=norm(),
                 feed_forward_norm=norm(),
-                cross_attention=attention() if config.add_cross_attention else None,
+                cross_attention=CrossAttention(*sizes, dropout=dropout) if config.add_cross_attention else None,
                 cross_attention_norm=norm() if config.add_cross_attention else None,
                 dropout=config.hidden_dropout_prob,
             )
 
-        return Stack([block() for _ in range(config.num_hidden_layers)], causal=config.is_decoder)
+        return Stack([block() for _ in range(config.num_hidden_layers)], View(causal=config.is_decoder))
 
     @staticmethod
     def table(config):

@@ -15,6 +15,7 @@ from tfheads.layers import (
     PreNormBlock,
     Stack,
     TextEmbeddings,
+    View,
 )
 from tfheads.layers.positions import counted
 from tfheads.registry import family
@@ -54,9 +55,8 @@ class Bloom(Backbone):
 
         return Stack(
             [block() for _ in range(config.n_layer)],
+            View(causal=True, position_bias=LinearPositionBias(config.n_head)),
             final_norm=norm(),
-            position_bias=LinearPositionBias(config.n_head),
-            causal=True,
         )
 
     def position_ids(self, inputs, length):

@@ -12,7 +12,7 @@ from tfheads.heads import (
     TokenClassificationHead,
     standard_heads,
 )
-from tfheads.layers import Attention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings
+from tfheads.layers import Attention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings, View
 from tfheads.layers.sinusoids import interleaved_sinusoids
 from tfheads.registry import family
 
@@ -83,7 +83,7 @@ class DistilBert(Backbone):
                 feed_forward_dropout=config.dropout,
             )
 
-        return Stack([block() for _ in range(config.n_layers)])
+        return Stack([block() for _ in range(config.n_layers)], View())
 
     def initial_value(self, path, shape):
         sinusoids = self.config.sinusoidal_pos_embds and path.endswith("embeddings.position")

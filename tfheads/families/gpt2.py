@@ -10,7 +10,16 @@ from tfheads.heads import (
     decoder_heads,
     sequence_summary,
 )
-from tfheads.layers import Attention, FeedForward, LayerNorm, PreNormBlock, Stack, TokenTypesAreTokens
+from tfheads.layers import (
+    Attention,
+    CrossAttention,
+    FeedForward,
+    LayerNorm,
+    PreNormBlock,
+    Stack,
+    TokenTypesAreTokens,
+    View,
+)
 from tfheads.registry import family
 
 
@@ -65,22 +74,23 @@ class GPT2(Backbone):
     @staticmethod
     def make_stack(config):
         norm = partial(LayerNorm, config.hidden_size, config.layer_norm_epsilon)
-        attention = partial(Attention, config.hidden_size, config.n_head, dropout=config.attn_pdrop)
 
         def block(index):
             scale = (config.hidden_size // config.n_head) ** -0.5 if config.scale_attn_weights else 1.0
             scale /= index + 1 if config.scale_attn_by_inverse_layer_idx else 1
+            sizes = config.hidden_size, config.n_head
+            options = {"scale": scale, "dropout": config.attn_pdrop}
             return PreNormBlock(
-                attention(scale=scale),
+                Attention(*sizes, **options),
                 FeedForward(config.hidden_size, config.n_inner or 4 * config.hidden_size, config.activation_function),
                 attention_norm=norm(),
                 feed_forward_norm=norm(),
-                cross_attention=attention(scale=scale) if config.add_cross_attention else None,
+                cross_attention=CrossAttention(*sizes, **options) if config.add_cross_attention else None,
                 cross_attention_norm=norm() if config.add_cross_attention else None,
                 dropout=config.resid_pdrop,
             )
 
-        return Stack([block(index) for index in range(config.n_layer)], final_norm=norm(), causal=True)
+        return Stack([block(index) for index in range(config.n_layer)], View(causal=True), final_norm=norm())
 
     def initial_scale(self, path):
         residual = path.endswith(("output_dense", "feed_forward.down"))

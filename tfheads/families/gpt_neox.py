@@ -14,6 +14,7 @@ from tfheads.layers import (
     PreNormBlock,
     Stack,
     TextEmbeddings,
+    View,
     rotary_positions,
 )
 from tfheads.registry import family
@@ -60,9 +61,8 @@ class GPTNeoX(Backbone):
         rotated = int(width * config.rope_parameters.get("partial_rotary_factor", 1.0))
         return Stack(
             [block() for _ in range(config.num_hidden_layers)],
+            View(causal=True, rotary=rotary_positions(config.rope_parameters, rotated, config.max_position_embeddings)),
             final_norm=norm(),
-            rotary=rotary_positions(config.rope_parameters, rotated, config.max_position_embeddings),
-            causal=True,
         )
 
     @staticmethod

@@ -12,6 +12,7 @@ from tfheads.layers import (
     SharedNormParallelBlock,
     Stack,
     TokenTypesAreTokens,
+    View,
 )
 from tfheads.registry import family
 
@@ -53,9 +54,8 @@ class GPTJ(Backbone):
 
         return Stack(
             [block() for _ in range(config.n_layer)],
+            View(causal=True, rotary=RotaryPositions(config.rotary_dim)),
             final_norm=norm(),
-            rotary=RotaryPositions(config.rotary_dim),
-            causal=True,
         )
 
     @staticmethod

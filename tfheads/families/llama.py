@@ -13,6 +13,7 @@ from tfheads.layers import (
     RMSNorm,
     Stack,
     TextEmbeddings,
+    View,
     rotary_positions,
 )
 from tfheads.registry import family
@@ -56,11 +57,9 @@ class Llama(Backbone):
             )
             return PreNormBlock(attention, feed_forward, attention_norm=norm(), feed_forward_norm=norm())
 
+        rotary = rotary_positions(config.rope_parameters, config.head_dim, config.max_position_embeddings)
         return Stack(
-            [block() for _ in range(config.num_hidden_layers)],
-            final_norm=norm(),
-            rotary=rotary_positions(config.rope_parameters, config.head_dim, config.max_position_embeddings),
-            causal=True,
+            [block() for _ in range(config.num_hidden_layers)], View(causal=True, rotary=rotary), final_norm=norm()
         )
 
     @staticmethod

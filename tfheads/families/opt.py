@@ -17,6 +17,7 @@ from tfheads.layers import (
     PreNormBlock,
     Stack,
     TextEmbeddings,
+    View,
     part,
 )
 from tfheads.layers.part import embedding
@@ -97,11 +98,11 @@ class OPT(Backbone):
 
         return Stack(
             [block() for _ in range(config.num_hidden_layers)],
+            View(causal=True),
             final_norm=norm(epsilon=EPSILON) if last else None,
             final_projection=dense(config.hidden_size, config.word_embed_proj_dim, use_bias=False)
             if projected
             else None,
-            causal=True,
         )
 
     def initial_deviation(self, path):

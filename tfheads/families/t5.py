@@ -9,12 +9,14 @@ from tfheads.heads import LanguageModelHead, QuestionAnsweringHead, ScaledLangua
 from tfheads.layers import (
     Attention,
     BucketedPositionBias,
+    CrossAttention,
     FeedForward,
     GatedFeedForward,
     PreNormBlock,
     RMSNorm,
     Stack,
     TextEmbeddings,
+    View,
 )
 from tfheads.registry import family
 
@@ -34,24 +36,17 @@ def embeddings(config, shared_token=None) -> TextEmbeddings:
 def stack(config, layers: int, causal: bool) -> Stack:
     """The blocks of an encoder, or of a decoder that attends to one."""
     norm = partial(RMSNorm, config.d_model, config.layer_norm_epsilon)
-    attention = partial(
-        Attention,
-        config.d_model,
-        config.num_heads,
-        head_dim=config.d_kv,
-        use_bias=False,
-        scale=1.0,
-        dropout=config.dropout_rate,
-    )
+    sizes = {"hidden_size": config.d_model, "num_heads": config.num_heads, "head_dim": config.d_kv}
+    options = {"use_bias": False, "scale": 1.0, "dropout": config.dropout_rate}
     feed_forward = GatedFeedForward if config.is_gated_act else FeedForward
 
     def block():
         return PreNormBlock(
-            attention(),
+            Attention(**sizes, **options),
             feed_forward(config.d_model, config.d_ff, config.dense_act_fn, use_bias=False, dropout=config.dropout_rate),
             attention_norm=norm(),
             feed_forward_norm=norm(),
-            cross_attention=attention() if causal else None,
+            cross_attention=CrossAttention(**sizes, **options) if causal else None,
             cross_attention_norm=norm() if causal else None,
             dropout=config.dropout_rate,
         )
@@ -59,7 +54,8 @@ def stack(config, layers: int, causal: bool) -> Stack:
     buckets = config.relative_attention_num_buckets, config.relative_attention_max_distance
     bias = BucketedPositionBias(*buckets, config.num_heads, both_sides=not causal)
     blocks = [block() for _ in range(layers)]
-    return Stack(blocks, final_norm=norm(), position_bias=bias, causal=causal, dropout=config.dropout_rate)
+    view = View(causal=causal, position_bias=bias)
+    return Stack(blocks, view, final_norm=norm(), dropout=config.dropout_rate)
 
 
 def rules(config, part: str, last: int) -> dict:
@@ -67,7 +63,7 @@ def rules(config, part: str, last: int) -> dict:
     block, theirs = f"{part}stack.blocks.{{i}}.", f"{part}block.{{i}}.layer."
     inner = ("{gate,up,down}", "{wi_0,wi_1,wo}") if config.is_gated_act else ("{up,down}", "{wi,wo}")
     return {
-        f"{part}stack.position_bias.bias": f"{part}block.0.layer.0.SelfAttention.relative_attention_bias",
+        f"{part}stack.views.full.position_bias.bias": f"{part}block.0.layer.0.SelfAttention.relative_attention_bias",
         f"{part}stack.final_norm": f"{part}final_layer_norm",
         f"{block}attention.{{query,key,value,output_dense}}": f"{theirs}0.SelfAttention.{{q,k,v,o}}",
         f"{block}cross_attention.{{query,key,value,output_dense}}": f"{theirs}1.EncDecAttention.{{q,k,v,o}}",

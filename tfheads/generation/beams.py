@@ -176,7 +176,7 @@ def first_beams(run: Run, groups: int) -> tuple[Running, Finished]:
 def advanced(run: Run, carry) -> tuple[tf.Tensor, Memory]:
     """The logits after the last tokens of all running rows, and the new memory."""
     token = tf.gather(carry.running.tokens, carry.step - 1, axis=2)
-    state = carry.memory.state.reordered(flat(run, carry.running.origin), run.width, run.capacity)
+    state = run.reordered(carry.memory.state, flat(run, carry.running.origin), run.width, run.capacity)
     token = tf.maximum(tf.reshape(token, [-1]), 0)  # padding need not be a token
     hidden, memory = run.extend(token, carry.step, carry.memory._replace(state=state))
     return run.logits(hidden), memory

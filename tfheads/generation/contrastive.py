@@ -76,7 +76,7 @@ class Contrastive:
         chosen = tf.gather(candidates, place, batch_dims=1)
         ends, stop = run.ends(chosen, self._one(memory.stop) if run.plan.stop_strings else ())
         # The copies of a row differ in the slot that was just written, and in nothing else.
-        state = memory.state.reordered(run.repeated(row), run.width + step, 1)
+        state = run.reordered(memory.state, run.repeated(row), run.width + step, 1)
         memory = memory._replace(state=state, stop=run.repeated(stop) if run.plan.stop_strings else ())
         token = tf.where(carry.ended, run.options.pad_token_id, chosen)
         said = tf.gather(by_row, place, batch_dims=1)[:, None]

@@ -104,6 +104,10 @@ class Run:
         hidden, state = self.model.backbone.extend(inputs, memory.state, self.width + step - 1)
         return hidden[:, 0], memory._replace(state=state)
 
+    def reordered(self, state, rows: tf.Tensor, slot, size):
+        """The decoding state in which each row has what `rows` have read in the `size` slots from `slot` on."""
+        return self.model.backbone.reordered(state, rows, slot, size)
+
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """Float32 logits `[batch, vocabulary]` of hidden values `[batch, hidden]`."""
         table = table_or_blocks(self.model.backbone.token_table)

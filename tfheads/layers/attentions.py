@@ -1,9 +1,12 @@
 """Attention layers."""
 
+import tensorflow as tf
 from keras import ops
 
+from tfheads.layers.context import BlockContext, MixerOutput, ViewContext
 from tfheads.layers.dropout import Dropout
-from tfheads.layers.part import Part, part
+from tfheads.layers.mixer import Mixer
+from tfheads.layers.part import part
 from tfheads.layers.projections import dense
 from tfheads.layers.rotary import rotated
 from tfheads.layers.rows import row_product, row_softmax
@@ -14,7 +17,7 @@ HIDDEN = -1e9  # a score that softmax turns into 0; finite, so that a row which 
 
 
 @part
-class Attention(Part):
+class Attention(Mixer):
     """Scaled dot-product attention with several heads (Vaswani et al. 2017).
 
     Args:
@@ -26,7 +29,7 @@ class Attention(Part):
         output_bias: the same for the output projection; None for the same as `use_bias`.
         scale: what scores are multiplied by; None for 1 / sqrt(head_dim).
         dropout: rate on the attention weights.
-        memory_size: width of what keys and values are made from, for cross-attention; None for `hidden_size`.
+        view: the name of the stack's view that the layer reads.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class Attention(Part):
         output_bias: bool | None = None,
         scale: float | None = None,
         dropout: float = 0.0,
-        memory_size: int | None = None,
+        view: str = "full",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -51,12 +54,12 @@ class Attention(Part):
         self.num_key_value_heads = num_key_value_heads or num_heads
         self.head_dim = head_dim or hidden_size // num_heads
         self.use_bias, self.output_bias = use_bias, use_bias if output_bias is None else output_bias
-        self.dropout, self.memory_size = dropout, memory_size or hidden_size
+        self.dropout, self.view = dropout, view
         self.scale = self.head_dim**-0.5 if scale is None else scale
         query_width, key_width = num_heads * self.head_dim, self.num_key_value_heads * self.head_dim
         self.query = dense(hidden_size, query_width, use_bias, self.dtype_policy)
-        self.key = dense(self.memory_size, key_width, use_bias, self.dtype_policy)
-        self.value = dense(self.memory_size, key_width, use_bias, self.dtype_policy)
+        self.key = dense(hidden_size, key_width, use_bias, self.dtype_policy)
+        self.value = dense(hidden_size, key_width, use_bias, self.dtype_policy)
         self.output_dense = dense(query_width, hidden_size, self.output_bias, self.dtype_policy)
         self.drop = Dropout(dropout, dtype=self.dtype_policy)
 
@@ -65,47 +68,47 @@ class Attention(Part):
         key = self._split(self.key(hidden), self.num_key_value_heads)
         return key, self._split(self.value(hidden), self.num_key_value_heads)
 
-    def call(self, hidden, visible=None, bias=None, rotation=None, cache=None, slot=None, memory=None, training=None):
-        """Attends from `hidden` `[batch, time, hidden]`.
+    def empty_cache(self, batch, slots):
+        """Room for keys and values `[batch, key heads, slots, head_dim]`."""
+        shape = (batch, self.num_key_value_heads, slots, self.head_dim)
+        return ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
 
-        Args:
-            visible: booleans, broadcast to `[batch, heads, time, keys]`: which keys a query sees.
-            bias: added to the scores, broadcast like `visible`, or None.
-            rotation: what a rotary part made of the positions, to turn queries and keys by; or None.
-            cache: keys and values `[batch, key heads, slots, head_dim]` of a decoding state, written at `slot`.
-            slot: scalar, the first slot that this call writes.
-            memory: keys and values to attend to in place of the input's own (cross-attention).
+    def reordered(self, cache, rows, slot, size):
+        def moved(values):
+            part = tf.slice(values, [0, 0, slot, 0], [-1, -1, size, -1])
+            return write_slots(values, tf.gather(part, rows), slot, axis=2)
 
-        Returns:
-            The result `[batch, time, hidden]`, and the cache with this call's keys and values in it (or None).
-        """
-        query = self._split(self.query(hidden), self.num_heads)
-        if memory is not None:
-            key, value = memory
-        else:
-            key, value = self.keys_and_values(hidden)
-        if rotation is not None:
-            query, key = rotated(query, rotation), rotated(key, rotation)
-        if cache is not None:
+        return tuple(map(moved, cache))
+
+    def call(self, hidden, context: BlockContext, cache=(), training=None) -> MixerOutput:
+        """Attends from each token of `hidden` `[batch, time, hidden]` to those that its view shows."""
+        view = context.views[self.view]
+        query, (key, value) = self._split(self.query(hidden), self.num_heads), self.keys_and_values(hidden)
+        if view.rotation is not None:
+            query, key = rotated(query, view.rotation), rotated(key, view.rotation)
+        if cache:
             key, value = cache = tuple(
-                write_slots(old, ops.cast(new, old.dtype), slot, axis=2)
+                write_slots(old, ops.cast(new, old.dtype), context.slot, axis=2)
                 for old, new in zip(cache, (key, value), strict=True)
             )
-        mixed = self._attend(query, key, value, visible, bias, training)
-        mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (*sizes(hidden)[:2], self.num_heads * self.head_dim))
-        return self.output_dense(mixed), cache
+        mixed, weights = self._attend(query, key, value, view, training)
+        return MixerOutput(mixed, cache, {"attentions": weights} if "attentions" in context.collect else {})
 
-    def _attend(self, query, key, value, visible, bias, training):
+    def _attend(self, query, key, value, view: ViewContext, training):
+        """The result `[batch, time, hidden]`, and the attention weights `[batch, heads, time, keys]`."""
         query = self._regrouped(query * self.scale, self.num_key_value_heads)
         scores = self._regrouped(row_product(query, key, transpose_b=True), self.num_heads)
         scores = ops.cast(scores, "float32")
-        if bias is not None:
-            scores = scores + bias
-        if visible is not None:
-            scores = ops.where(visible, scores, HIDDEN)
+        if view.bias is not None:
+            scores = scores + view.bias
+        if view.visible is not None:
+            scores = ops.where(view.visible, scores, HIDDEN)
         weights = ops.cast(row_softmax(scores), self.compute_dtype)  # Keras' warns of a single key
-        weights = self._regrouped(self.drop(weights, training=training), self.num_key_value_heads)
-        return self._regrouped(row_product(weights, value), self.num_heads)
+        weights = self.drop(weights, training=training)
+        mixed = row_product(self._regrouped(weights, self.num_key_value_heads), value)
+        mixed = ops.transpose(self._regrouped(mixed, self.num_heads), (0, 2, 1, 3))
+        mixed = ops.reshape(mixed, (*sizes(mixed)[:2], self.num_heads * self.head_dim))
+        return self.output_dense(mixed), weights
 
     def _split(self, x, heads):
         return ops.transpose(ops.reshape(x, (*sizes(x)[:2], heads, self.head_dim)), (0, 2, 1, 3))
@@ -115,3 +118,18 @@ class Attention(Part):
         if self.num_heads == self.num_key_value_heads:
             return x
         return ops.reshape(x, (sizes(x)[0], heads, -1, x.shape[3]))
+
+
+@part
+class CrossAttention(Attention):
+    """Attention to an encoder's output, whose keys and values a cache holds from the start."""
+
+    def empty_cache(self, batch, slots):
+        raise NotImplementedError("the cache of cross-attention is made of an encoder's output, by keys_and_values")
+
+    def call(self, hidden, context: BlockContext, cache=(), training=None) -> MixerOutput:
+        """Attends from each token of `hidden` `[batch, time, hidden]` to the encoder's output."""
+        key, value = cache or self.keys_and_values(context.encoder_hidden_states)
+        query = self._split(self.query(hidden), self.num_heads)
+        mixed, weights = self._attend(query, key, value, context.views["encoder"], training)
+        return MixerOutput(mixed, cache, {"cross_attentions": weights} if "attentions" in context.collect else {})

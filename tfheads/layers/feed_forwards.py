@@ -1,13 +1,15 @@
 """Feed-forward layers."""
 
 from tfheads.layers.activations import activation
+from tfheads.layers.context import MixerOutput
 from tfheads.layers.dropout import Dropout
-from tfheads.layers.part import Part, part
+from tfheads.layers.mixer import Mixer
+from tfheads.layers.part import part
 from tfheads.layers.projections import dense
 
 
 @part
-class FeedForward(Part):
+class FeedForward(Mixer):
     """Two projections with an activation between them.
 
     Args:
@@ -34,8 +36,13 @@ class FeedForward(Part):
         self.up = dense(hidden_size, intermediate_size, use_bias, self.dtype_policy)
         self.down = dense(intermediate_size, hidden_size, use_bias, self.dtype_policy)
 
-    def call(self, hidden, training=None):
-        return self.down(self.drop(activation(self.activation)(self.up(hidden)), training=training))
+    def call(self, hidden, context=None, cache=(), training=None) -> MixerOutput:
+        """Each token's values `[batch, time, hidden]` by themselves; nothing is remembered."""
+        return MixerOutput(self.down(self.drop(self.inner(hidden), training=training)))
+
+    def inner(self, hidden):
+        """The values in between `[batch, time, intermediate]`."""
+        return activation(self.activation)(self.up(hidden))
 
 
 @part
@@ -54,6 +61,5 @@ class GatedFeedForward(FeedForward):
         super().__init__(hidden_size, intermediate_size, activation, use_bias, dropout, **kwargs)
         self.gate = dense(hidden_size, intermediate_size, use_bias, self.dtype_policy)
 
-    def call(self, hidden, training=None):
-        inner = activation(self.activation)(self.gate(hidden)) * self.up(hidden)
-        return self.down(self.drop(inner, training=training))
+    def inner(self, hidden):
+        return activation(self.activation)(self.gate(hidden)) * self.up(hidden)

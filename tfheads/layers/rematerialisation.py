@@ -4,27 +4,32 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfheads.layers.context import BlockContext, MixerOutput
 from tfheads.layers.dropout import Seeds
 
 
-def rematerialised(block: Callable, hidden: tf.Tensor, given: dict, training) -> tf.Tensor:
+def rematerialised(block: Callable, hidden: tf.Tensor, context: BlockContext, training) -> MixerOutput:
     """What `block` makes of `hidden`, of whose inner values nothing is kept for the gradient.
 
     Args:
-        block: a layer `(hidden, **given, training) -> (hidden, cache)`.
+        block: a layer `(hidden, context, training) -> MixerOutput`.
         hidden: `[batch, time, hidden]`.
-        given: its other arguments, nested; gradients flow through the floating-point tensors among them.
+        context: gradients flow through the floating-point tensors in it.
         training: whether dropout is active; its masks are the same both times.
     """
+    given = vars(context)
     flat = tf.nest.flatten(given)
     is_float = [tf.is_tensor(value) and value.dtype.is_floating for value in flat]
-    seeds = Seeds()
+    seeds, names = Seeds(), []
 
     def run(hidden, *floats):
         floats = iter(floats)
         values = [next(floats) if found else value for value, found in zip(flat, is_float, strict=True)]
         with seeds:
-            return block(hidden, **tf.nest.pack_sequence_as(given, values), training=training)[0]
+            output = block(hidden, context=BlockContext(**tf.nest.pack_sequence_as(given, values)), training=training)
+        names[:] = output.side_outputs
+        return (output.hidden, *output.side_outputs.values())
 
     floats = [value for value, found in zip(flat, is_float, strict=True) if found]
-    return tf.recompute_grad(run)(hidden, *floats)
+    hidden, *values = tf.recompute_grad(run)(hidden, *floats)
+    return MixerOutput(hidden, side_outputs=dict(zip(names, values, strict=True)))
