@@ -6,6 +6,7 @@ import transformers
 import tfheads
 from tests.fixtures import pipeline_cases
 from tests.fixtures.weights import weight
+from tfheads.checkpoints.tables import is_known
 
 BERT = {**pipeline_cases.BERT, "num_hidden_layers": 1}
 DISTILBERT = {
@@ -30,7 +31,7 @@ def with_weights(model):
     """The model, all of whose weights now follow from their names, but for those whose values its family knows."""
     table, base = model.family.table(model.config), model.family.checkpoint_base(model.weights_of)
     for binding in table.bindings(model, base):
-        if table.is_computed(binding):
+        if is_known(binding):
             continue
         outlines = [np.broadcast_to(np.float32(0), variable.shape) for variable in binding.variables]
         shapes = [outline.shape for outline in binding.operation.to_tensors(outlines)]

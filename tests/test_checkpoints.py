@@ -19,9 +19,10 @@ from benchmarks import loading_memory
 from tests.fake_hub import fake_hub
 from tests.tiny_models import VOCABULARY, bert_config, gpt2_config, token_ids
 from tfheads.checkpoints import loading, operations
+from tfheads.checkpoints.rules import Binding, Conv1D, expanded
 from tfheads.checkpoints.safetensors_files import TensorSource, write_shards
 from tfheads.checkpoints.saving import tensor_sources
-from tfheads.checkpoints.tables import Binding, Conv1D, Table, expanded
+from tfheads.checkpoints.tables import Table
 from tfheads.checkpoints.tensor_files import open_tensors
 
 IDS = token_ids()

@@ -85,7 +85,7 @@ def owners_of(record: dict) -> dict[str, str]:
 def echoes_of(model) -> set[str]:
     """The tensors that are written and never used."""
     base = model.family.checkpoint_base(model.task)
-    return {name.replace("{base}", base) for name in model.family.table(model.config).echoes}
+    return {alias.name for alias in model.family.table(model.config).aliases_below(base) if alias.written}
 
 
 def tensors_of(record: dict) -> dict[str, np.ndarray]:

@@ -7,7 +7,9 @@ import numpy as np
 import transformers
 from keras import ops
 
+from tfheads.checkpoints.rules import Rules
 from tfheads.configs import ConfigReader, config_from_dict, config_to_dict
+from tfheads.heads.head import TaskHead
 from tfheads.layers.context import BlockContext
 from tfheads.layers.part import Part, dtype_scope, part
 from tfheads.layers.shapes import sizes
@@ -149,7 +151,7 @@ class Architecture:
         class_names: public class names of tasks for which prefix + suffix is not the name.
         checkpoint_prefix: what backbone tensors are called below in a checkpoint with a head; "" for nothing.
         checkpoint_prefixes: the same for tasks where it is another.
-        heads: for each task a function of the config that makes the head, None for no head.
+        heads: the head for each task, with what checkpoints call its weights.
         model_mixins: classes that the family's models inherit from besides the task's.
         inert: config keys that no layer needs to read, with the reason.
         reference: the paper and transformers' class.
@@ -159,7 +161,7 @@ class Architecture:
     class_names: dict[str, tuple[str, ...]] = {}
     checkpoint_prefix: str
     checkpoint_prefixes: dict[str, str] = {}
-    heads: dict
+    heads: dict[str, TaskHead]
     model_mixins: tuple[type, ...] = ()
     inert: dict[str, str] = {}
     reference: str = ""
@@ -176,6 +178,11 @@ class Architecture:
         prefixes = (cls.checkpoint_prefix, *cls.checkpoint_prefixes.values())
         bases = [f"{prefix}." for prefix in prefixes if prefix]
         return next((base for base in bases if any(name.startswith(base) for name in names)), "")
+
+    @classmethod
+    def head_rules(cls, task: str, config) -> tuple[Rules, ...]:
+        """What checkpoints call the weights of the head for `task`, in sections; see `TaskHead`."""
+        return cls.heads[task].sections
 
     def initial_scale(self, path: str) -> float:
         """By what the standard deviation of a new weight is multiplied; `path` is its layer's attribute path."""

@@ -57,7 +57,7 @@ class TaskModel(Pretrained, Served, Adapted, TaskTrainer, keras.Model):
             super().__init__(**kwargs)
             self.config = config
             self.backbone = self.family(config, name="backbone")
-            make_head = self.family.heads[self.task]
+            make_head = self.family.heads[self.task].make
             self.head = None if make_head is None else make_head(config)
         self.generation_config = transformers.GenerationConfig.from_model_config(config)
         self.built = True
@@ -84,12 +84,12 @@ class TaskModel(Pretrained, Served, Adapted, TaskTrainer, keras.Model):
     @property
     def criteria(self) -> tuple:
         """The losses that the head is trained on; empty for a bare model."""
-        return () if self.head is None else tuple(self.head.criteria)
+        return () if self.head is None else self.head.criteria
 
     @property
     def accepted_inputs(self) -> tuple[str, ...]:
         """The names of the inputs, without labels."""
-        return (*self.backbone.input_names, *getattr(self.head, "input_names", ()))
+        return (*self.backbone.input_names, *(() if self.head is None else self.head.input_names))
 
     @property
     def input_limit(self) -> int | None:
@@ -170,11 +170,10 @@ class TaskModel(Pretrained, Served, Adapted, TaskTrainer, keras.Model):
 
     def check_inputs(self, inputs: Mapping) -> list:
         """Requires inputs without labels that the model can take; see `tfheads.input_checks.check_inputs`."""
-        own = getattr(self.head, "input_names", ())
+        own = () if self.head is None else self.head.input_names
         encoded = {name: value for name, value in inputs.items() if name not in own}
         checks = check_inputs(self.backbone, encoded, self.vocab_size)
-        wants_more = hasattr(self.head, "check_inputs") and (not own or len(encoded) < len(inputs))
-        return checks + self.head.check_inputs(inputs) if wants_more else checks
+        return checks if self.head is None else checks + self.head.check_inputs(inputs)
 
     def _checks(self, inputs) -> list:
         inputs, labels = self.without_labels(inputs)

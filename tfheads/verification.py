@@ -109,10 +109,10 @@ def _weights_check(tensors, plan: LoadPlan) -> Check:
     used = _read(plan)
     variables = sum(len(binding.variables) for binding in plan.bindings)
     numbers = sum(int(np.prod(variable.shape)) for binding in plan.bindings for variable in binding.variables)
-    ignored = total - len(used) - len(plan.dropped) - len(plan.copies)
+    ignored = total - len(used) - len(plan.dropped) - len(plan.repeated)
     parts = [f"{total} tensors ({stored_dtype(tensors)}): {len(used)} are {variables} variables of {numbers:,} numbers"]
-    if plan.copies:
-        parts.append(f"{len(plan.copies)} repeat others ({_few([name for name, _ in plan.copies])})")
+    if plan.repeated:
+        parts.append(f"{len(plan.repeated)} repeat others ({_few([name for name, _ in plan.repeated])})")
     if plan.dropped:
         parts.append(f"{len(plan.dropped)} belong to other heads ({_few(plan.dropped)})")
     if ignored:

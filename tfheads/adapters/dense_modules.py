@@ -8,7 +8,7 @@ import keras
 
 from tfheads.checkpoints.attribute_walk import layers_by_path
 from tfheads.checkpoints.operations import Operation
-from tfheads.checkpoints.tables import Binding
+from tfheads.checkpoints.rules import Binding
 from tfheads.layers.projections import Projection
 
 ALL = "all-linear"

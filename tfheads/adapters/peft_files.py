@@ -12,8 +12,8 @@ from tfheads.adapters.lora import LoraSettings
 from tfheads.checkpoints import hub
 from tfheads.checkpoints.atomic import replaced_directory
 from tfheads.checkpoints.loading import listed
+from tfheads.checkpoints.rules import Binding
 from tfheads.checkpoints.safetensors_files import TensorSource, write_safetensors
-from tfheads.checkpoints.tables import Binding
 from tfheads.checkpoints.tensor_files import TensorFiles, open_tensors
 
 CONFIG, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"

@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfheads.checkpoints.initialisation import initialise
-from tfheads.checkpoints.tables import Binding, Table
+from tfheads.checkpoints.rules import Binding
+from tfheads.checkpoints.tables import Alias, Table, head_modules, is_known
 
 PIECE = 2**18  # elements that are copied at a time, so that no large copy is ever made
 
@@ -35,15 +36,15 @@ class LoadPlan:
         bindings: which tensors become which variables, by the checkpoint's own names.
         new: what the checkpoint lacks of the head or of cross-attention, by the names that it would have.
         dropped: tensors of a head that the model lacks.
-        copies: tensors that only repeat another one, with that one's name.
-        computed: what the checkpoint lacks and the family knows.
+        repeated: tensors that only repeat another one, with that one's name.
+        known: what the checkpoint lacks and the family knows.
     """
 
     bindings: tuple[Binding, ...]
     new: tuple[Binding, ...]
     dropped: tuple[str, ...]
-    copies: tuple[tuple[str, str], ...]
-    computed: tuple[Binding, ...] = ()
+    repeated: tuple[tuple[str, str], ...]
+    known: tuple[Binding, ...] = ()
 
 
 def plan_loading(model, tensors: Tensors, ignore_mismatched_sizes: bool = False) -> LoadPlan:
@@ -61,19 +62,16 @@ def plan_loading(model, tensors: Tensors, ignore_mismatched_sizes: bool = False)
     table: Table = model.family.table(model.config)
     actual = _by_modern_name(tensors)
     base = model.family.base_in(actual)
-    table = replace(table, copies=_below(base, table.copies), echoes=_below(base, table.echoes))
-    copies = {**table.copies, **table.echoes}
-    for name, source in copies.items():
-        if name in actual and source not in actual:
-            actual[source] = actual.pop(name)
-    for name, source in _below(base, table.stand_ins).items():
-        if name not in actual and source in actual:
-            actual[name] = actual[source]
-    found, new, computed, missing, bindings = [], [], [], [], table.bindings(model, base)
+    aliases = table.aliases_below(base)
+    actual = _with_aliases(actual, aliases)
+    found, new, known, missing, bindings = [], [], [], [], table.bindings(model, base)
     resized = {
         binding.section
         for binding in bindings
-        if ignore_mismatched_sizes and binding.section is not None and _misshapen(binding, actual, tensors)
+        if ignore_mismatched_sizes
+        and binding.section is not None
+        and not is_known(binding)
+        and _misshapen(binding, actual, tensors)
     }
     for binding in bindings:
         absent = [name for name in binding.names if name not in actual]
@@ -81,8 +79,8 @@ def plan_loading(model, tensors: Tensors, ignore_mismatched_sizes: bool = False)
             new.append(binding)
         elif not absent:
             found.append(binding)
-        elif table.is_computed(binding):
-            computed.append(binding)
+        elif is_known(binding):
+            known.append(binding)
         elif binding.section is not None:
             new.append(binding)
         else:
@@ -91,8 +89,9 @@ def plan_loading(model, tensors: Tensors, ignore_mismatched_sizes: bool = False)
     for binding in new:  # half of a section is no new section
         missing += [name for name in binding.names if name not in actual and binding.section in sections]
     used = {name for binding in (*found, *new) for name in binding.names}
-    left = sorted(name for name in actual if name not in used | set(copies) and not table.is_ignored(name))
-    heads = tuple(f"{module}." for module in table.head_modules(base))
+    used |= {alias.name for alias in aliases if not alias.fallback}
+    left = sorted(name for name in actual if name not in used and not table.is_ignored(name))
+    heads = tuple(f"{module}." for module in head_modules(model.family, model.config, base))
     dropped = [name for name in left if name.startswith(heads)]
     unexpected = [name for name in left if not name.startswith(heads)]
     if missing or unexpected:
@@ -102,16 +101,25 @@ def plan_loading(model, tensors: Tensors, ignore_mismatched_sizes: bool = False)
         )
     found = [replace(binding, names=tuple(actual[name] for name in binding.names)) for binding in found]
     _check_shapes(found, tensors)
-    copies = {name: source for name, source in copies.items() if name in table.copies and name in actual}
+    repeated = [alias for alias in aliases if not (alias.written or alias.fallback) and alias.name in actual]
     return LoadPlan(
         tuple(found),
         tuple(new),
         tuple(actual[name] for name in dropped),
-        tuple(
-            (actual[name], actual[source]) for name, source in copies.items() if name in set(table.copies) & set(actual)
-        ),
-        tuple(computed),
+        tuple((actual[alias.name], actual[alias.of]) for alias in repeated),
+        tuple(known),
     )
+
+
+def _with_aliases(actual: Mapping[str, str], aliases: Iterable[Alias]) -> dict[str, str]:
+    """The tensors by the names that the table has for them, where a checkpoint has only their aliases."""
+    found = dict(actual)
+    for alias in aliases:
+        if alias.fallback and alias.name not in found and alias.of in found:
+            found[alias.name] = found[alias.of]
+        elif not alias.fallback and alias.name in found and alias.of not in found:
+            found[alias.of] = found.pop(alias.name)
+    return found
 
 
 def load(model, tensors: Tensors, seed: int | None = None, ignore_mismatched_sizes: bool = False) -> LoadPlan:
@@ -121,15 +129,15 @@ def load(model, tensors: Tensors, seed: int | None = None, ignore_mismatched_siz
         ValueError: the checkpoint does not fit, or a copy of a tied tensor differs from it.
     """
     plan = plan_loading(model, tensors, ignore_mismatched_sizes)
-    for name, source in plan.copies:
+    for name, source in plan.repeated:
         if not _equal(tensors, name, source):
             raise ValueError(
                 f"{name} differs from {source}, which the config says it is tied to: set tie_word_embeddings=False"
             )
     for binding in plan.bindings:
         _fill(binding, tensors)
-    if plan.new or plan.computed:
-        lacking = [variable for binding in (*plan.new, *plan.computed) for variable in binding.variables]
+    if plan.new or plan.known:
+        lacking = [variable for binding in (*plan.new, *plan.known) for variable in binding.variables]
         initialise(model, seed=seed, only=lacking)
     return plan
 
@@ -210,10 +218,6 @@ def _by_modern_name(tensors: Tensors) -> dict[str, str]:
         if actual.setdefault(modern(name), name) != name:
             raise ValueError(f"the checkpoint has {name} and {actual[modern(name)]}, two names of one tensor")
     return actual
-
-
-def _below(base: str, names: Mapping[str, str]) -> dict[str, str]:
-    return {name.replace("{base}", base): source.replace("{base}", base) for name, source in names.items()}
 
 
 def listed(names: list[str], most: int = 6) -> str:

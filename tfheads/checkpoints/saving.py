@@ -8,8 +8,9 @@ import keras
 import numpy as np
 
 from tfheads.checkpoints.attribute_walk import layers_by_path
+from tfheads.checkpoints.rules import Binding
 from tfheads.checkpoints.safetensors_files import TensorSource, write_shards
-from tfheads.checkpoints.tables import Binding, Table
+from tfheads.checkpoints.tables import Table, is_written
 from tfheads.layers.low_rank import LowRank
 
 
@@ -18,13 +19,16 @@ def tensor_sources(model) -> Iterator[TensorSource]:
     table: Table = model.family.table(model.config)
     base = model.family.checkpoint_base(model.weights_of)
     changes = {id(layer.kernel): layer.adapter for _, layer in layers_by_path(model) if getattr(layer, "adapter", None)}
-    sources = [source for binding in table.bindings(model, base) for source in _sources(binding, changes)]
-    yield from (source for source in sources if table.is_written(source.name, model.task))
-    named = {source.name: source for source in sources}
-    for name, original in table.echoes.items():
-        source = named.get(original.replace("{base}", base))
-        if source is not None:
-            yield TensorSource(name.replace("{base}", base), source.shape, source.dtype, source.read)
+    bindings = table.bindings(model, base)
+    sources = {id(binding): list(_sources(binding, changes)) for binding in bindings}
+    for binding in bindings:
+        if is_written(binding, model.task):
+            yield from sources[id(binding)]
+    named = {source.name: source for binding in bindings for source in sources[id(binding)]}
+    for alias in table.aliases_below(base):
+        if alias.written and alias.of in named:
+            source = named[alias.of]
+            yield TensorSource(alias.name, source.shape, source.dtype, source.read)
 
 
 def write_checkpoint(model, directory: Path, max_shard_size: "int | str" = "5GB") -> list[str]:

@@ -3,18 +3,27 @@
 from functools import partial
 
 from tfheads.backbones import Backbone
-from tfheads.checkpoints.tables import Bias, Table, within
+from tfheads.checkpoints.rules import Bias, within
+from tfheads.checkpoints.tables import Table
 from tfheads.families import bert
-from tfheads.families.bert import Bert, pooler
-from tfheads.heads import LanguageModelHead, PreTrainingHead, standard_heads
+from tfheads.families.bert import output_aliases, pooler
+from tfheads.heads import LanguageModelHead, PreTrainingHead, TaskHead, encoder_heads
 from tfheads.layers import Attention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings, View
 from tfheads.layers.projections import dense
 from tfheads.registry import family
 
+LANGUAGE_MODEL = {
+    "transform": "predictions.dense",
+    "norm": "predictions.LayerNorm",
+    "decoder": "predictions.decoder",
+    "": Bias("predictions"),
+}
+POOLER = {"pooler.dense": "{base}pooler"}
 
-def language_model_head(config) -> LanguageModelHead:
+
+def language_model_head(config, causal: bool = False) -> LanguageModelHead:
     """BERT's language-model head, as wide as the embeddings."""
-    return bert.language_model_head(config, width=config.embedding_size)
+    return bert.language_model_head(config, causal, width=config.embedding_size)
 
 
 def pre_training_head(config) -> PreTrainingHead:
@@ -40,11 +49,15 @@ class Albert(Backbone):
     input_names = (*Backbone.input_names, "token_type_ids")
     inert = {"classifier_dropout_prob": "read by the classification heads"}
     heads = {
-        **standard_heads(pooler, lambda config: config.classifier_dropout_prob),
-        "base": Bert.heads["base"],
-        "masked-lm": language_model_head,
-        "pre-training": pre_training_head,
+        **encoder_heads(
+            language_model_head, LANGUAGE_MODEL, pooler, lambda config: config.classifier_dropout_prob, POOLER
+        ),
+        "pre-training": TaskHead(
+            pre_training_head,
+            (within("language_model", LANGUAGE_MODEL), POOLER, {"classifier": "sop_classifier.classifier"}),
+        ),
     }
+    del heads["causal-lm"]  # it has no causal form
     reference = "Lan et al. 2019, transformers.AlbertModel"
 
     @staticmethod
@@ -91,17 +104,6 @@ class Albert(Backbone):
                     block + "feed_forward.{up,down}": theirs + "{ffn,ffn_output}",
                     block + "feed_forward_norm": theirs + "full_layer_layer_norm",
                 }
-        language_model = {
-            "transform": "predictions.dense",
-            "norm": "predictions.LayerNorm",
-            "decoder": "predictions.decoder",
-            "": Bias("predictions"),
-        }
-        pooled, classifier = {"pooler.dense": "{base}pooler"}, {"classifier": "classifier"}
-        copies = {
-            "predictions.decoder.weight": "{base}embeddings.word_embeddings.weight",
-            "predictions.decoder.bias": "predictions.bias",
-        }
         return Table(
             backbone={
                 "embeddings.{token,position,token_type}": "embeddings.{word,position,token_type}_embeddings",
@@ -109,21 +111,7 @@ class Albert(Backbone):
                 "embeddings.projection": "encoder.embedding_hidden_mapping_in",
                 **blocks,
             },
-            heads={
-                "base": pooled,
-                "masked-lm": language_model,
-                "pre-training": (
-                    within("language_model", language_model),
-                    pooled,
-                    {"classifier": "sop_classifier.classifier"},
-                ),
-                "sequence-classification": (pooled, classifier),
-                "token-classification": classifier,
-                "question-answering": {"classifier": "qa_outputs"},
-                "multiple-choice": (pooled, classifier),
-            },
-            copies=copies if config.tie_word_embeddings else {},
-            echoes={} if config.tie_word_embeddings else {"predictions.bias": "predictions.decoder.bias"},
+            aliases=output_aliases(config, "predictions.decoder", "predictions.bias"),
             ignored=(r"embeddings\.position_ids$",),
         )
 

@@ -3,19 +3,14 @@
 from functools import partial
 
 from tfheads.backbones import EmbeddedStack, EncoderDecoder
-from tfheads.checkpoints.tables import Offset, Table
-from tfheads.heads import OffsetLanguageModelHead, QuestionAnsweringHead, end_token_classifier
+from tfheads.checkpoints.rules import Offset
+from tfheads.checkpoints.tables import Alias, Table
+from tfheads.heads import OffsetLanguageModelHead, QuestionAnsweringHead, encoder_decoder_heads
 from tfheads.layers import Attention, CrossAttention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings, View
 from tfheads.registry import family
 
 OFFSET = 2  # the table of positions begins with two rows that are never read
-WHOLE_TEXT_HEADS = {
-    "sequence-classification": {
-        "pooler.dense": "classification_head.dense",
-        "classifier": "classification_head.out_proj",
-    },
-    "question-answering": {"classifier": "qa_outputs"},
-}
+OFFSET_LANGUAGE_MODEL = {"decoder": "lm_head"}, {"": Offset("final_logits_bias")}
 INERT = {
     "init_std": "read when weights are drawn",
     "decoder_start_token_id": "read where labels are moved by one place",
@@ -86,6 +81,13 @@ def rules(ours: str, theirs: str) -> dict:
     }
 
 
+def shared_table(tied: bool) -> tuple[Alias, ...]:
+    """Second names of the token table, which encoder, decoder and output share or not."""
+    shared, encoder = "{base}shared.weight", "{base}encoder.embed_tokens.weight"
+    names = encoder, "{base}decoder.embed_tokens.weight", "lm_head.weight"
+    return tuple(Alias(name, shared) for name in names) if tied else (Alias(shared, encoder, written=True),)
+
+
 @family("bart")
 class Bart(EncoderDecoder):
     """BART's encoder and decoder over one token table; reference: `transformers.BartModel`."""
@@ -93,14 +95,11 @@ class Bart(EncoderDecoder):
     class_prefix = "Bart"
     checkpoint_prefix = "model"
     inert = INERT | {"classifier_dropout": "read by the classification head"}
-    heads = {
-        "base": None,
-        "seq2seq-lm": lambda config: OffsetLanguageModelHead(
-            config.d_model, config.vocab_size, tied=config.tie_word_embeddings
-        ),
-        "sequence-classification": end_token_classifier,
-        "question-answering": lambda config: QuestionAnsweringHead(config.d_model),
-    }
+    heads = encoder_decoder_heads(
+        lambda config: OffsetLanguageModelHead(config.d_model, config.vocab_size, tied=config.tie_word_embeddings),
+        OFFSET_LANGUAGE_MODEL,
+        answers=lambda config: QuestionAnsweringHead(config.d_model),
+    )
     reference = "Lewis et al. 2019, transformers.BartModel"
 
     @staticmethod
@@ -122,7 +121,6 @@ class Bart(EncoderDecoder):
     def table(config):
         tied = config.tie_word_embeddings
         parts = ("encoder", "decoder")
-        tables = {f"{{base}}{part}.embed_tokens.weight": "{base}shared.weight" for part in parts}
         untied = {f"{part}.embeddings.token": f"{part}.embed_tokens" for part in parts}
         return Table(
             backbone={
@@ -130,11 +128,6 @@ class Bart(EncoderDecoder):
                 **rules("encoder.", "encoder."),
                 **rules("decoder.", "decoder."),
             },
-            heads={
-                "seq2seq-lm": ({"decoder": "lm_head"}, {"": Offset("final_logits_bias")}),
-                **WHOLE_TEXT_HEADS,
-            },
-            copies={**tables, "lm_head.weight": "{base}shared.weight"} if tied else {},
-            echoes={} if tied else {"{base}shared.weight": "{base}encoder.embed_tokens.weight"},
+            aliases=shared_table(tied),
             ignored=(r"^final_logits_bias$", r"coder\.version$"),
         )

@@ -1,9 +1,9 @@
 """BART's decoder alone."""
 
 from tfheads.backbones import Backbone
-from tfheads.checkpoints.tables import Table
+from tfheads.checkpoints.tables import CROSS_ATTENTION, Alias, Optional, Table
 from tfheads.families.bart import Bart, decoder_stack, embeddings, rules
-from tfheads.heads import LanguageModelHead
+from tfheads.heads import LANGUAGE_MODEL, LanguageModelHead, TaskHead
 from tfheads.registry import family
 
 
@@ -18,8 +18,9 @@ class BartDecoder(Backbone):
         ("encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "encoder_layerdrop"), "read by the encoder"
     )
     heads = {
-        "causal-lm": lambda config: LanguageModelHead(
-            config.d_model, config.vocab_size, tied=config.tie_word_embeddings
+        "causal-lm": TaskHead(
+            lambda config: LanguageModelHead(config.d_model, config.vocab_size, tied=config.tie_word_embeddings),
+            LANGUAGE_MODEL,
         )
     }
     reference = Bart.reference
@@ -32,14 +33,14 @@ class BartDecoder(Backbone):
         return table(config)
 
 
-def table(config, computed: tuple[str, ...] = ()) -> Table:
-    """The table of a decoder alone, whose `computed` tensors have no values of their own."""
+def table(config, optional: tuple[Optional, ...] = (CROSS_ATTENTION,)) -> Table:
+    """The table of a decoder alone, of which a checkpoint may lack what is `optional`."""
     tokens = "{base}embed_tokens.weight"
+    names = ("lm_head.weight", "model.shared.weight") if config.tie_word_embeddings else ()
     return Table(
         backbone={"embeddings.token": "embed_tokens", **rules("", "")},
-        heads={"causal-lm": {"decoder": "lm_head"}},
-        copies={"lm_head.weight": tokens, "model.shared.weight": tokens} if config.tie_word_embeddings else {},
-        others=("model.encoder", "model.shared"),
+        aliases=tuple(Alias(name, tokens) for name in names),
+        optional=optional,
+        other_heads=("model.encoder", "model.shared"),
         ignored=(r"^final_logits_bias$", r"coder\.version$"),
-        computed=computed,
     )

@@ -3,18 +3,28 @@
 from functools import partial
 
 from tfheads.backbones import Backbone
-from tfheads.checkpoints.tables import Bias, Table, within
+from tfheads.checkpoints.rules import Bias, within
+from tfheads.checkpoints.tables import Alias, Table
 from tfheads.heads import (
+    POOLER,
     ClassificationHead,
     DensePooler,
     FirstToken,
     LanguageModelHead,
-    PooledModelHead,
     PreTrainingHead,
-    standard_heads,
+    TaskHead,
+    encoder_heads,
 )
 from tfheads.layers import Attention, CrossAttention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings, View
 from tfheads.registry import family
+
+LANGUAGE_MODEL = {
+    "transform": "cls.predictions.transform.dense",
+    "norm": "cls.predictions.transform.LayerNorm",
+    "decoder": "cls.predictions.decoder",
+    "": Bias("cls.predictions"),
+}
+NEXT_SENTENCE = {"classifier": "cls.seq_relationship"}
 
 
 def language_model_head(
@@ -43,6 +53,14 @@ def classifier_dropout(config) -> float:
     return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
 
 
+def output_aliases(config, decoder: str, bias: str) -> tuple[Alias, ...]:
+    """Second names of an output table, which is tied to the tokens or not, and of its bias, which has always two."""
+    if not config.tie_word_embeddings:
+        return (Alias(bias, f"{decoder}.bias", written=True),)
+    tokens = "{base}embeddings.word_embeddings.weight"
+    return Alias(f"{decoder}.weight", tokens), Alias(f"{decoder}.bias", bias)
+
+
 @family("bert")
 class Bert(Backbone):
     """BERT's encoder, causal with `is_decoder`; reference: `transformers.BertModel`."""
@@ -58,13 +76,14 @@ class Bert(Backbone):
     )
     inert = {"classifier_dropout": "read by the classification heads"}
     heads = {
-        **standard_heads(pooler, classifier_dropout),
-        "base": lambda config: PooledModelHead(pooler(config)),
-        "causal-lm": partial(language_model_head, causal=True),
-        "masked-lm": language_model_head,
-        "pre-training": lambda config: PreTrainingHead(language_model_head(config), pooler(config), config.hidden_size),
-        "next-sentence-prediction": lambda config: ClassificationHead(
-            pooler(config), config.hidden_size, 2, "single_label_classification"
+        **encoder_heads(language_model_head, LANGUAGE_MODEL, pooler, classifier_dropout),
+        "pre-training": TaskHead(
+            lambda config: PreTrainingHead(language_model_head(config), pooler(config), config.hidden_size),
+            (within("language_model", LANGUAGE_MODEL), POOLER, NEXT_SENTENCE),
+        ),
+        "next-sentence-prediction": TaskHead(
+            lambda config: ClassificationHead(pooler(config), config.hidden_size, 2, "single_label_classification"),
+            (POOLER, NEXT_SENTENCE),
         ),
     }
     reference = "Devlin et al. 2018, transformers.BertModel"
@@ -104,19 +123,6 @@ class Bert(Backbone):
     @staticmethod
     def table(config):
         block, theirs = "stack.blocks.{i}.", "encoder.layer.{i}."
-        language_model = {
-            "transform": "cls.predictions.transform.dense",
-            "norm": "cls.predictions.transform.LayerNorm",
-            "decoder": "cls.predictions.decoder",
-            "": Bias("cls.predictions"),
-        }
-        pooler = {"pooler.dense": "{base}pooler.dense"}
-        classifier = {"classifier": "classifier"}
-        next_sentence = {"classifier": "cls.seq_relationship"}
-        copies = {
-            "cls.predictions.decoder.weight": "{base}embeddings.word_embeddings.weight",
-            "cls.predictions.decoder.bias": "cls.predictions.bias",
-        }
         return Table(
             backbone={
                 "embeddings.{token,position,token_type}": "embeddings.{word,position,token_type}_embeddings",
@@ -130,18 +136,6 @@ class Bert(Backbone):
                 block + "feed_forward.{up,down}": theirs + "{intermediate,output}.dense",
                 block + "feed_forward_norm": theirs + "output.LayerNorm",
             },
-            heads={
-                "base": pooler,
-                "causal-lm": language_model,
-                "masked-lm": language_model,
-                "pre-training": (within("language_model", language_model), pooler, next_sentence),
-                "next-sentence-prediction": (pooler, next_sentence),
-                "sequence-classification": (pooler, classifier),
-                "multiple-choice": (pooler, classifier),
-                "token-classification": classifier,
-                "question-answering": {"classifier": "qa_outputs"},
-            },
-            copies=copies if config.tie_word_embeddings else {},
-            echoes={} if config.tie_word_embeddings else {"cls.predictions.bias": "cls.predictions.decoder.bias"},
+            aliases=output_aliases(config, "cls.predictions.decoder", "cls.predictions.bias"),
             ignored=(r"embeddings\.position_ids$",),
         )

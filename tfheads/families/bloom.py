@@ -3,8 +3,8 @@
 from functools import partial
 
 from tfheads.backbones import Backbone
-from tfheads.checkpoints.standard_rules import decoder_head_rules
-from tfheads.checkpoints.tables import FusedByHeadLinear, Table
+from tfheads.checkpoints.rules import FusedByHeadLinear
+from tfheads.checkpoints.tables import Table, tied_output
 from tfheads.heads import decoder_heads
 from tfheads.layers import (
     Attention,
@@ -76,6 +76,5 @@ class Bloom(Backbone):
                 block + "feed_forward.{up,down}": theirs + "mlp.{dense_h_to_4h,dense_4h_to_h}",
                 "stack.final_norm": "ln_f",
             },
-            heads=decoder_head_rules(),
-            copies={"lm_head.weight": "{base}word_embeddings.weight"} if config.tie_word_embeddings else {},
+            aliases=tied_output(config, "{base}word_embeddings.weight"),
         )

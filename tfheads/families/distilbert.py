@@ -3,14 +3,18 @@
 from functools import partial
 
 from tfheads.backbones import Backbone
-from tfheads.checkpoints.tables import Bias, Table
+from tfheads.checkpoints.rules import Bias
+from tfheads.checkpoints.tables import Table, tied_output
 from tfheads.heads import (
+    ANSWERS,
+    CLASSIFIER,
     DensePooler,
     FirstToken,
     LanguageModelHead,
     QuestionAnsweringHead,
+    TaskHead,
     TokenClassificationHead,
-    standard_heads,
+    row_heads,
 )
 from tfheads.layers import Attention, FeedForward, LayerNorm, PostNormBlock, Stack, TextEmbeddings, View
 from tfheads.layers.sinusoids import interleaved_sinusoids
@@ -48,14 +52,26 @@ class DistilBert(Backbone):
         "sinusoidal_pos_embds": "read when weights are drawn",
     }
     heads = {
-        **standard_heads(pooler, lambda config: config.seq_classif_dropout),
-        "base": None,
-        "masked-lm": language_model_head,
-        "token-classification": lambda config: TokenClassificationHead(
-            config.hidden_size, config.num_labels, config.dropout
+        "base": TaskHead(),
+        "masked-lm": TaskHead(
+            language_model_head,
+            {
+                "transform": "vocab_transform",
+                "norm": "vocab_layer_norm",
+                "decoder": "vocab_projector",
+                "": Bias("vocab_projector"),
+            },
         ),
-        "question-answering": lambda config: QuestionAnsweringHead(
-            config.hidden_size, config.num_labels, config.qa_dropout
+        **row_heads(
+            pooler,
+            lambda config: config.seq_classif_dropout,
+            {"pooler.dense": "pre_classifier", "classifier": "classifier"},
+        ),
+        "token-classification": TaskHead(
+            lambda config: TokenClassificationHead(config.hidden_size, config.num_labels, config.dropout), CLASSIFIER
+        ),
+        "question-answering": TaskHead(
+            lambda config: QuestionAnsweringHead(config.hidden_size, config.num_labels, config.qa_dropout), ANSWERS
         ),
     }
     reference = "Sanh et al. 2019, transformers.DistilBertModel"
@@ -92,8 +108,6 @@ class DistilBert(Backbone):
     @staticmethod
     def table(config):
         block, theirs = "stack.blocks.{i}.", "transformer.layer.{i}."
-        classifier = {"pooler.dense": "pre_classifier", "classifier": "classifier"}
-        copies = {"vocab_projector.weight": "{base}embeddings.word_embeddings.weight"}
         return Table(
             backbone={
                 "embeddings.{token,position}": "embeddings.{word,position}_embeddings",
@@ -102,18 +116,6 @@ class DistilBert(Backbone):
                 block + "{attention,feed_forward}_norm": theirs + "{sa,output}_layer_norm",
                 block + "feed_forward.{up,down}": theirs + "ffn.{lin1,lin2}",
             },
-            heads={
-                "masked-lm": {
-                    "transform": "vocab_transform",
-                    "norm": "vocab_layer_norm",
-                    "decoder": "vocab_projector",
-                    "": Bias("vocab_projector"),
-                },
-                "sequence-classification": classifier,
-                "token-classification": {"classifier": "classifier"},
-                "question-answering": {"classifier": "qa_outputs"},
-                "multiple-choice": classifier,
-            },
-            copies=copies if config.tie_word_embeddings else {},
+            aliases=tied_output(config, "{base}embeddings.word_embeddings.weight", "vocab_projector.weight"),
             ignored=(r"embeddings\.position_ids$",),
         )

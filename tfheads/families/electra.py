@@ -3,13 +3,29 @@
 from dataclasses import replace
 from functools import partial
 
-from tfheads.checkpoints.tables import Bias
+from tfheads.checkpoints.rules import Bias
+from tfheads.checkpoints.tables import tied_output
 from tfheads.families.bert import Bert, language_model_head
-from tfheads.families.roberta import classification_head
-from tfheads.heads import ChoiceHead, DensePooler, DiscriminatorHead, FirstToken, LanguageModelHead
+from tfheads.families.roberta import PROJECTED_CLASSIFIER, classification_head
+from tfheads.heads import (
+    CLASSIFIER,
+    ChoiceHead,
+    DensePooler,
+    DiscriminatorHead,
+    FirstToken,
+    LanguageModelHead,
+    TaskHead,
+)
 from tfheads.layers import LayerNorm, TextEmbeddings
 from tfheads.layers.projections import dense
 from tfheads.registry import family
+
+GENERATOR = {
+    "transform": "generator_predictions.dense",
+    "norm": "generator_predictions.LayerNorm",
+    "decoder": "generator_lm_head",
+    "": Bias("generator_lm_head"),
+}
 
 
 def generator_head(config, causal: bool = False) -> LanguageModelHead:
@@ -41,12 +57,15 @@ class Electra(Bert):
         ),
     }
     heads = {
-        "base": None,
-        "causal-lm": partial(generator_head, causal=True),
-        "masked-lm": generator_head,
-        "pre-training": lambda config: DiscriminatorHead(config.hidden_size, config.hidden_act),
-        "sequence-classification": partial(classification_head, activation="gelu"),
-        "multiple-choice": choice_head,
+        "base": TaskHead(),
+        "causal-lm": TaskHead(partial(generator_head, causal=True), GENERATOR),
+        "masked-lm": TaskHead(generator_head, GENERATOR),
+        "pre-training": TaskHead(
+            lambda config: DiscriminatorHead(config.hidden_size, config.hidden_act),
+            {"{transform,classifier}": "discriminator_predictions.{dense,dense_prediction}"},
+        ),
+        "sequence-classification": TaskHead(partial(classification_head, activation="gelu"), PROJECTED_CLASSIFIER),
+        "multiple-choice": TaskHead(choice_head, {"pooler.dense": "sequence_summary.summary", **CLASSIFIER}),
         "token-classification": Bert.heads["token-classification"],
         "question-answering": Bert.heads["question-answering"],
     }
@@ -68,25 +87,8 @@ class Electra(Bert):
     @staticmethod
     def table(config):
         base = Bert.table(config)
-        generator = {
-            "transform": "generator_predictions.dense",
-            "norm": "generator_predictions.LayerNorm",
-            "decoder": "generator_lm_head",
-            "": Bias("generator_lm_head"),
-        }
-        copies = {"generator_lm_head.weight": "{base}embeddings.word_embeddings.weight"}
         return replace(
             base,
             backbone={**base.backbone, "embeddings.projection": "embeddings_project"},
-            heads={
-                "causal-lm": generator,
-                "masked-lm": generator,
-                "pre-training": {"{transform,classifier}": "discriminator_predictions.{dense,dense_prediction}"},
-                "sequence-classification": {"pooler.dense": "classifier.dense", "classifier": "classifier.out_proj"},
-                "token-classification": {"classifier": "classifier"},
-                "question-answering": {"classifier": "qa_outputs"},
-                "multiple-choice": {"pooler.dense": "sequence_summary.summary", "classifier": "classifier"},
-            },
-            copies=copies if config.tie_word_embeddings else {},
-            echoes={},
+            aliases=tied_output(config, "{base}embeddings.word_embeddings.weight", "generator_lm_head.weight"),
         )

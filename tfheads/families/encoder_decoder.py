@@ -6,14 +6,16 @@ from keras import ops
 
 from tfheads.backbones import EncoderDecoder
 from tfheads.checkpoints.paired import FromTwoCheckpoints
-from tfheads.checkpoints.tables import Rules, Table, renamed, within
+from tfheads.checkpoints.rules import renamed, within
+from tfheads.checkpoints.tables import CROSS_ATTENTION, Optional, Table
+from tfheads.heads import TaskHead
 from tfheads.layers.projections import dense
 from tfheads.registry import family, family_of
 
 
 def language_model_head(config):
     """The head of the decoder's own language model, where the logits are of the labels' own places."""
-    head = family_of(config.decoder.model_type).heads["causal-lm"](config.decoder)
+    head = family_of(config.decoder.model_type).heads["causal-lm"].make(config.decoder)
     head.causal = False
     return head
 
@@ -27,12 +29,12 @@ class PairedBackbones(EncoderDecoder):
     checkpoint_prefix = ""
     model_mixins = (FromTwoCheckpoints,)
     inert = {"decoder_start_token_id": "read where labels are moved by one place"}
-    heads = {"seq2seq-lm": language_model_head}
+    heads = {"seq2seq-lm": TaskHead(language_model_head)}
     reference = "Rothe et al. 2019, transformers.EncoderDecoderModel"
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
-        make_pooler = family_of(config.encoder.model_type).heads.get("base")
+        make_pooler = family_of(config.encoder.model_type).heads["base"].make
         self.encoder_head = None if make_pooler is None else make_pooler(config.encoder)
         if self.encoder_head is not None:
             self.encoder_head.trainable = False  # it is part of the checkpoint, but nothing reads what it makes
@@ -78,26 +80,29 @@ class PairedBackbones(EncoderDecoder):
                 return getattr(self, part), path.replace(f"{part}.", "", 1)
         return self.decoder, path
 
+    @classmethod
+    def head_rules(cls, task, config):
+        decoder = family_of(config.decoder.model_type)
+        whole = _below("decoder.", decoder.checkpoint_base("causal-lm"))
+        return tuple(renamed(rules, whole) for rules in decoder.head_rules("causal-lm", config.decoder))
+
     @staticmethod
     def table(config):
         encoder, decoder = (family_of(one.model_type) for one in (config.encoder, config.decoder))
         theirs, ours = encoder.table(config.encoder), decoder.table(config.decoder)
         base = decoder.checkpoint_base("causal-lm")
         bare = _below("encoder.", "")
-        whole = _below("decoder.", base)
-        pooler: Rules = renamed(theirs.heads.get("base", {}), bare)
+        (pooler,) = encoder.head_rules("base", config.encoder)
         return Table(
             backbone={
                 **within("encoder", renamed(theirs.backbone, bare)),
-                **within("encoder_head", pooler),
+                **within("encoder_head", renamed(pooler, bare)),
                 **within("decoder", renamed(ours.backbone, _below(f"decoder.{base}", base))),
                 "bridge": "enc_to_dec_proj",
             },
-            heads={"seq2seq-lm": renamed(ours.heads.get("causal-lm", {}), whole)},
-            copies={whole(name): whole(source) for name, source in ours.copies.items()},
-            echoes={whole(name): whole(source) for name, source in ours.echoes.items()},
+            aliases=tuple(alias.renamed(_below("decoder.", base)) for alias in ours.aliases),
+            optional=(CROSS_ATTENTION, Optional("encoder_head")),
             ignored=(*theirs.ignored, *ours.ignored),
-            may_lack=("cross_attention", "encoder_head"),
         )
 
 

@@ -3,13 +3,9 @@
 from functools import partial
 
 from tfheads.backbones import Backbone
-from tfheads.checkpoints.standard_rules import LANGUAGE_MODEL, decoder_head_rules
-from tfheads.checkpoints.tables import Conv1D, FusedConv1D, Table, within
-from tfheads.heads import (
-    DoubleHead,
-    decoder_heads,
-    sequence_summary,
-)
+from tfheads.checkpoints.rules import Conv1D, FusedConv1D, within
+from tfheads.checkpoints.tables import Table, tied_output
+from tfheads.heads import LANGUAGE_MODEL, DoubleHead, TaskHead, decoder_heads, sequence_summary
 from tfheads.layers import (
     Attention,
     CrossAttention,
@@ -27,7 +23,7 @@ def double_head(config) -> DoubleHead:
     """The language model, and the logit of the token that `mc_token_ids` names."""
     if config.summary_type != "cls_index":  # transformers takes the others along the axis of the choices
         raise ValueError(f"summary_type must be 'cls_index' for double heads, got {config.summary_type!r}")
-    return DoubleHead(HEADS["causal-lm"](config), sequence_summary(config))
+    return DoubleHead(HEADS["causal-lm"].make(config), sequence_summary(config))
 
 
 HEADS = decoder_heads()
@@ -61,7 +57,10 @@ class GPT2(Backbone):
     }
     heads = {
         **HEADS,
-        "double-heads": double_head,
+        "double-heads": TaskHead(
+            double_head,
+            (within("language_model", LANGUAGE_MODEL), {"summary.summary": "multiple_choice_head.summary"}),
+        ),
     }
     reference = "Radford et al. 2019, transformers.GPT2Model"
 
@@ -112,13 +111,6 @@ class GPT2(Backbone):
                 block + "feed_forward.down": Conv1D(theirs + "mlp.c_proj"),
                 "stack.final_norm": "ln_f",
             },
-            heads={
-                **decoder_head_rules(),
-                "double-heads": (
-                    within("language_model", LANGUAGE_MODEL),
-                    {"summary.summary": "multiple_choice_head.summary"},
-                ),
-            },
-            copies={"lm_head.weight": "{base}wte.weight"} if config.tie_word_embeddings else {},
+            aliases=tied_output(config, "{base}wte.weight"),
             ignored=(r"attn\.(bias|masked_bias)$",),
         )

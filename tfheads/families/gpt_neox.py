@@ -3,8 +3,8 @@
 from functools import partial
 
 from tfheads.backbones import Backbone
-from tfheads.checkpoints.standard_rules import decoder_head_rules
-from tfheads.checkpoints.tables import FusedByHeadLinear, Table
+from tfheads.checkpoints.rules import FusedByHeadLinear
+from tfheads.checkpoints.tables import Alias, Table
 from tfheads.heads import decoder_heads
 from tfheads.layers import (
     Attention,
@@ -31,7 +31,7 @@ class GPTNeoX(Backbone):
         "classifier_dropout": "read by the classification heads",
         "is_decoder": "it always is one",
     }
-    heads = decoder_heads()
+    heads = decoder_heads(language_model_names={"decoder": "embed_out"})
     reference = "Black et al. 2022, transformers.GPTNeoXModel"
 
     @staticmethod
@@ -78,7 +78,6 @@ class GPTNeoX(Backbone):
                 block + "feed_forward.{up,down}": theirs + "mlp.{dense_h_to_4h,dense_4h_to_h}",
                 "stack.final_norm": "final_layer_norm",
             },
-            heads=decoder_head_rules({"decoder": "embed_out"}),
-            copies={name: output for name in ("lm_head.weight", "embed_out.weight") if name != output},
+            aliases=tuple(Alias(name, output) for name in ("lm_head.weight", "embed_out.weight") if name != output),
             ignored=(r"attention\.(bias|masked_bias)$", r"rotary_emb\.inv_freq$"),
         )

@@ -1,9 +1,9 @@
 """GPT-J: decoder with rotary positions whose branches run in parallel behind one norm (Wang and Komatsuzaki 2021)."""
 
 from tfheads.backbones import Backbone
-from tfheads.checkpoints.standard_rules import decoder_head_rules
-from tfheads.checkpoints.tables import Bias, RotaryPairsLinear, Table
-from tfheads.heads import QuestionAnsweringHead, decoder_heads
+from tfheads.checkpoints.rules import Bias, RotaryPairsLinear
+from tfheads.checkpoints.tables import Table, tied_output
+from tfheads.heads import ANSWERS, QuestionAnsweringHead, TaskHead, decoder_heads
 from tfheads.layers import (
     Attention,
     FeedForward,
@@ -26,8 +26,10 @@ class GPTJ(Backbone):
     input_names = (*Backbone.input_names, "token_type_ids")
     inert = {"n_positions": "rotary positions have no end"}
     heads = {
-        **decoder_heads(use_bias=True),
-        "question-answering": lambda config: QuestionAnsweringHead(config.hidden_size, config.num_labels),
+        **decoder_heads(use_bias=True, language_model_names={"decoder": "lm_head", "": Bias("lm_head")}),
+        "question-answering": TaskHead(
+            lambda config: QuestionAnsweringHead(config.hidden_size, config.num_labels), ANSWERS
+        ),
     }
     reference = "Wang and Komatsuzaki 2021, transformers.GPTJModel"
 
@@ -71,7 +73,6 @@ class GPTJ(Backbone):
                 block + "feed_forward.{up,down}": theirs + "mlp.{fc_in,fc_out}",
                 "stack.final_norm": "ln_f",
             },
-            heads=decoder_head_rules({"decoder": "lm_head", "": Bias("lm_head")}),
-            copies={"lm_head.weight": "{base}wte.weight"} if config.tie_word_embeddings else {},
+            aliases=tied_output(config, "{base}wte.weight"),
             ignored=(r"attn\.(bias|masked_bias)$",),
         )

@@ -3,8 +3,7 @@
 from functools import partial
 
 from tfheads.backbones import Backbone
-from tfheads.checkpoints.standard_rules import decoder_head_rules
-from tfheads.checkpoints.tables import Table
+from tfheads.checkpoints.tables import Table, tied_output
 from tfheads.heads import decoder_heads
 from tfheads.layers import (
     Attention,
@@ -30,7 +29,7 @@ class Llama(Backbone):
         "max_position_embeddings": "rotary positions have no end; some of their types read it",
         "pretraining_tp": "how the layers were spread when they were trained",
     }
-    heads = decoder_heads()
+    heads = decoder_heads(token_classifier="score")
     reference = "Touvron et al. 2023, transformers.LlamaModel"
 
     @staticmethod
@@ -73,7 +72,6 @@ class Llama(Backbone):
                 block + "feed_forward.{gate,up,down}": theirs + "mlp.{gate,up,down}_proj",
                 "stack.final_norm": "norm",
             },
-            heads=decoder_head_rules(tokens="score"),
-            copies={"lm_head.weight": "{base}embed_tokens.weight"} if config.tie_word_embeddings else {},
+            aliases=tied_output(config, "{base}embed_tokens.weight"),
             ignored=(r"rotary_emb\.inv_freq$",),
         )

@@ -1,14 +1,14 @@
 """Marian: BART with sines for positions and no norm over the embeddings (Junczys-Dowmunt et al. 2018)."""
 
 from tfheads.backbones import EmbeddedStack, EncoderDecoder
-from tfheads.checkpoints.tables import Offset, Table
-from tfheads.families.bart import INERT, decoder_stack, encoder_stack, rules
-from tfheads.heads import OffsetLanguageModelHead
+from tfheads.checkpoints.tables import CROSS_ATTENTION, Alias, Optional, Table
+from tfheads.families.bart import INERT, OFFSET_LANGUAGE_MODEL, decoder_stack, encoder_stack, rules
+from tfheads.heads import OffsetLanguageModelHead, TaskHead
 from tfheads.layers import FixedPositionEmbeddings, ScaledInputEmbeddings, TextEmbeddings
 from tfheads.layers.sinusoids import halved_sinusoids
 from tfheads.registry import family
 
-POSITIONS = r"embed_positions\.weight$"
+POSITIONS = Optional("embeddings.position", known=True, unwritten=("seq2seq-lm",))
 
 
 def embeddings(config, kind: type[TextEmbeddings], vocab_size: int, shared_token=None) -> TextEmbeddings:
@@ -42,9 +42,12 @@ class Marian(EncoderDecoder):
     checkpoint_prefix = "model"
     inert = INERT
     heads = {
-        "base": None,
-        "seq2seq-lm": lambda config: OffsetLanguageModelHead(
-            config.d_model, config.decoder_vocab_size, tied=config.tie_word_embeddings
+        "base": TaskHead(),
+        "seq2seq-lm": TaskHead(
+            lambda config: OffsetLanguageModelHead(
+                config.d_model, config.decoder_vocab_size, tied=config.tie_word_embeddings
+            ),
+            OFFSET_LANGUAGE_MODEL,
         ),
     }
     reference = "Junczys-Dowmunt et al. 2018, transformers.MarianModel"
@@ -72,8 +75,13 @@ class Marian(EncoderDecoder):
     def table(config):
         shared, tied = config.share_encoder_decoder_embeddings, config.tie_word_embeddings
         tables = {part: f"{{base}}{part}.embed_tokens.weight" for part in ("encoder", "decoder")}
-        output = {"lm_head.weight": "{base}shared.weight" if shared else tables["decoder"]} if tied else {}
-        copies = dict.fromkeys(tables.values(), "{base}shared.weight") if shared and tied else {}
+        aliases = []
+        if tied:
+            aliases.append(Alias("lm_head.weight", "{base}shared.weight" if shared else tables["decoder"]))
+        if shared and tied:
+            aliases += [Alias(name, "{base}shared.weight") for name in tables.values()]
+        elif shared:
+            aliases.append(Alias("{base}shared.weight", tables["encoder"], written=True))
         own = {f"{part}.embeddings.token": f"{part}.embed_tokens" for part in tables}
         return Table(
             backbone={
@@ -81,10 +89,7 @@ class Marian(EncoderDecoder):
                 **rules("encoder.", "encoder."),
                 **rules("decoder.", "decoder."),
             },
-            heads={"seq2seq-lm": ({"decoder": "lm_head"}, {"": Offset("final_logits_bias")})},
-            copies={**copies, **output},
-            echoes={"{base}shared.weight": tables["encoder"]} if shared and not tied else {},
+            aliases=tuple(aliases),
+            optional=(CROSS_ATTENTION, POSITIONS),
             ignored=(r"^final_logits_bias$",),
-            computed=(POSITIONS,),
-            unwritten={"seq2seq-lm": POSITIONS},
         )

@@ -1,8 +1,9 @@
 """Marian's decoder alone."""
 
+from tfheads.checkpoints.tables import CROSS_ATTENTION
 from tfheads.families.bart_decoder import BartDecoder, table
 from tfheads.families.marian import POSITIONS, Marian, embeddings
-from tfheads.heads import LanguageModelHead
+from tfheads.heads import LANGUAGE_MODEL, LanguageModelHead, TaskHead
 from tfheads.layers import ScaledInputEmbeddings
 from tfheads.registry import family
 
@@ -14,8 +15,11 @@ class MarianDecoder(BartDecoder):
     class_prefix = "Marian"
     inert = BartDecoder.inert | {"vocab_size": "read by the encoder"}
     heads = {
-        "causal-lm": lambda config: LanguageModelHead(
-            config.d_model, config.decoder_vocab_size, tied=config.tie_word_embeddings
+        "causal-lm": TaskHead(
+            lambda config: LanguageModelHead(
+                config.d_model, config.decoder_vocab_size, tied=config.tie_word_embeddings
+            ),
+            LANGUAGE_MODEL,
         )
     }
     reference = Marian.reference
@@ -27,4 +31,4 @@ class MarianDecoder(BartDecoder):
 
     @staticmethod
     def table(config):
-        return table(config, computed=(POSITIONS,))
+        return table(config, optional=(CROSS_ATTENTION, POSITIONS))

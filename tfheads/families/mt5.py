@@ -1,7 +1,7 @@
 """mT5: T5 with gated feed-forwards and an output table of its own, in 101 languages (Xue et al. 2021)."""
 
 from tfheads.families.t5 import T5, table
-from tfheads.heads import LanguageModelHead
+from tfheads.heads import LANGUAGE_MODEL, LanguageModelHead, TaskHead
 from tfheads.registry import family
 
 
@@ -13,7 +13,9 @@ class MT5(T5):
     inert = T5.inert | {"decoder_start_token_id": "read where labels are moved by one place"}
     heads = {
         **T5.heads,
-        "seq2seq-lm": lambda config: LanguageModelHead(config.d_model, config.vocab_size, tied=False),
+        "seq2seq-lm": TaskHead(
+            lambda config: LanguageModelHead(config.d_model, config.vocab_size, tied=False), LANGUAGE_MODEL
+        ),
     }
     reference = "Xue et al. 2021, transformers.MT5Model"
 

@@ -5,8 +5,7 @@ from functools import partial
 from keras import ops
 
 from tfheads.backbones import Backbone
-from tfheads.checkpoints.standard_rules import decoder_head_rules
-from tfheads.checkpoints.tables import Table
+from tfheads.checkpoints.tables import Table, tied_output
 from tfheads.heads import decoder_heads
 from tfheads.layers import (
     Attention,
@@ -124,6 +123,5 @@ class OPT(Backbone):
                 block + "feed_forward.{up,down}": theirs + "{fc1,fc2}",
                 "stack.{final_norm,final_projection}": "decoder.{final_layer_norm,project_out}",
             },
-            heads=decoder_head_rules(),
-            copies={"lm_head.weight": "{base}decoder.embed_tokens.weight"} if config.tie_word_embeddings else {},
+            aliases=tied_output(config, "{base}decoder.embed_tokens.weight"),
         )

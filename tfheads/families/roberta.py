@@ -3,11 +3,28 @@
 from dataclasses import replace
 from functools import partial
 
-from tfheads.checkpoints.tables import Bias
-from tfheads.families.bert import Bert, classifier_dropout, language_model_head, pooler
-from tfheads.heads import ChoiceHead, ClassificationHead, DensePooler, FirstToken, standard_heads
+from tfheads.checkpoints.rules import Bias
+from tfheads.families.bert import Bert, classifier_dropout, language_model_head, output_aliases, pooler
+from tfheads.heads import (
+    CLASSIFIER,
+    POOLER,
+    ChoiceHead,
+    ClassificationHead,
+    DensePooler,
+    FirstToken,
+    TaskHead,
+    encoder_heads,
+)
 from tfheads.layers.positions import counted
 from tfheads.registry import family
+
+LANGUAGE_MODEL = {
+    "transform": "lm_head.dense",
+    "norm": "lm_head.layer_norm",
+    "decoder": "lm_head.decoder",
+    "": Bias("lm_head"),
+}
+PROJECTED_CLASSIFIER = {"pooler.dense": "classifier.dense", "classifier": "classifier.out_proj"}
 
 
 def classification_head(config, activation: str = "tanh") -> ClassificationHead:
@@ -29,12 +46,12 @@ class Roberta(Bert):
     class_names = {}
     checkpoint_prefix = "roberta"
     heads = {
-        **standard_heads(pooler, classifier_dropout),
-        "base": Bert.heads["base"],
-        "causal-lm": partial(language_model_head, causal=True, activation="gelu"),
-        "masked-lm": partial(language_model_head, activation="gelu"),
-        "sequence-classification": classification_head,
-        "multiple-choice": lambda config: ChoiceHead(pooler(config), config.hidden_size, config.hidden_dropout_prob),
+        **encoder_heads(partial(language_model_head, activation="gelu"), LANGUAGE_MODEL, pooler, classifier_dropout),
+        "sequence-classification": TaskHead(classification_head, PROJECTED_CLASSIFIER),
+        "multiple-choice": TaskHead(
+            lambda config: ChoiceHead(pooler(config), config.hidden_size, config.hidden_dropout_prob),
+            (POOLER, CLASSIFIER),
+        ),
     }
     reference = "Liu et al. 2019, transformers.RobertaModel"
 
@@ -54,31 +71,8 @@ class Roberta(Bert):
 
     @staticmethod
     def table(config):
-        language_model = {
-            "transform": "lm_head.dense",
-            "norm": "lm_head.layer_norm",
-            "decoder": "lm_head.decoder",
-            "": Bias("lm_head"),
-        }
-        pooled, classifier = {"pooler.dense": "{base}pooler.dense"}, {"classifier": "classifier"}
-        copies = {
-            "lm_head.decoder.weight": "{base}embeddings.word_embeddings.weight",
-            "lm_head.decoder.bias": "lm_head.bias",
-        }
-        return replace(
-            Bert.table(config),
-            heads={
-                "base": pooled,
-                "causal-lm": language_model,
-                "masked-lm": language_model,
-                "sequence-classification": {"pooler.dense": "classifier.dense", "classifier": "classifier.out_proj"},
-                "multiple-choice": (pooled, classifier),
-                "token-classification": classifier,
-                "question-answering": {"classifier": "qa_outputs"},
-            },
-            copies=copies if config.tie_word_embeddings else {},
-            echoes={} if config.tie_word_embeddings else {"lm_head.bias": "lm_head.decoder.bias"},
-        )
+        aliases = output_aliases(config, "lm_head.decoder", "lm_head.bias")
+        return replace(Bert.table(config), aliases=aliases)
 
 
 @family("xlm-roberta")

@@ -3,9 +3,14 @@
 from functools import partial
 
 from tfheads.backbones import EmbeddedStack, EncoderDecoder
-from tfheads.checkpoints.tables import Table
-from tfheads.families.bart import WHOLE_TEXT_HEADS
-from tfheads.heads import LanguageModelHead, QuestionAnsweringHead, ScaledLanguageModelHead, end_token_classifier
+from tfheads.checkpoints.tables import Alias, Table
+from tfheads.heads import (
+    LANGUAGE_MODEL,
+    LanguageModelHead,
+    QuestionAnsweringHead,
+    ScaledLanguageModelHead,
+    encoder_decoder_heads,
+)
 from tfheads.layers import (
     Attention,
     BucketedPositionBias,
@@ -88,12 +93,13 @@ def deviation(config, path: str) -> float:
 def table(config, tied: bool) -> Table:
     """The weight table of an encoder and a decoder, whose output is tied to the token table or has its own."""
     shared = "{base}shared.weight"
-    copies = {f"{{base}}{part}.embed_tokens.weight": shared for part in ("encoder", "decoder")}
+    names = [f"{{base}}{part}.embed_tokens.weight" for part in ("encoder", "decoder")]
     return Table(
         backbone={"encoder.embeddings.token": "shared", **rules(config, "encoder.", 1), **rules(config, "decoder.", 2)},
-        heads={"seq2seq-lm": {"decoder": "lm_head"}, **WHOLE_TEXT_HEADS},
-        copies={**copies, "lm_head.weight": shared} if tied else copies,
-        stand_ins={} if tied else {"lm_head.weight": shared},
+        aliases=(
+            *(Alias(name, shared) for name in names),
+            Alias("lm_head.weight", shared, fallback=not tied),
+        ),
         ignored=(r"EncDecAttention\.relative_attention_bias\.weight$",),
     )
 
@@ -112,12 +118,11 @@ class T5(EncoderDecoder):
     class_prefix = "T5"
     checkpoint_prefix = "transformer"
     inert = INERT | {"is_decoder": "a property of the task"}
-    heads = {
-        "base": None,
-        "seq2seq-lm": language_model_head,
-        "sequence-classification": end_token_classifier,
-        "question-answering": lambda config: QuestionAnsweringHead(config.d_model, config.num_labels),
-    }
+    heads = encoder_decoder_heads(
+        language_model_head,
+        LANGUAGE_MODEL,
+        answers=lambda config: QuestionAnsweringHead(config.d_model, config.num_labels),
+    )
     reference = "Raffel et al. 2019, transformers.T5Model"
 
     @classmethod

@@ -1,9 +1,9 @@
 """T5's encoder alone."""
 
 from tfheads.backbones import Backbone
-from tfheads.checkpoints.tables import Table
+from tfheads.checkpoints.tables import Alias, Table
 from tfheads.families.t5 import INERT, T5, deviation, embeddings, rules, stack
-from tfheads.heads import TokenClassificationHead
+from tfheads.heads import CLASSIFIER, TaskHead, TokenClassificationHead
 from tfheads.registry import family
 
 
@@ -15,9 +15,10 @@ class T5Encoder(Backbone):
     checkpoint_prefix = "transformer"
     inert = INERT | {"num_decoder_layers": "read by the decoder"}
     heads = {
-        "text-encoding": None,
-        "token-classification": lambda config: TokenClassificationHead(
-            config.d_model, config.num_labels, config.classifier_dropout
+        "text-encoding": TaskHead(),
+        "token-classification": TaskHead(
+            lambda config: TokenClassificationHead(config.d_model, config.num_labels, config.classifier_dropout),
+            CLASSIFIER,
         ),
     }
     reference = T5.reference
@@ -41,7 +42,6 @@ class T5Encoder(Backbone):
         own = {f"{path.removeprefix('encoder.')}": name for path, name in rules(config, "encoder.", 1).items()}
         return Table(
             backbone={"embeddings.token": "shared", **own},
-            heads={"token-classification": {"classifier": "classifier"}},
-            copies={"{base}encoder.embed_tokens.weight": "{base}shared.weight"},
-            others=("decoder", "transformer.decoder", "lm_head"),
+            aliases=(Alias("{base}encoder.embed_tokens.weight", "{base}shared.weight"),),
+            other_heads=("decoder", "transformer.decoder", "lm_head"),
         )

@@ -3,6 +3,7 @@
 from tfheads.heads.classification import ChoiceHead, ClassificationHead
 from tfheads.heads.discrimination import DiscriminatorHead
 from tfheads.heads.documents import DocumentHead, document_head
+from tfheads.heads.head import Head, TaskHead
 from tfheads.heads.joined import DoubleHead, PreTrainingHead
 from tfheads.heads.language import LanguageModelHead
 from tfheads.heads.offset import OffsetLanguageModelHead
@@ -16,12 +17,23 @@ from tfheads.heads.pooling import (
     PooledModelHead,
 )
 from tfheads.heads.scaled import ScaledLanguageModelHead
-from tfheads.heads.standard import decoder_heads, end_token_classifier, standard_heads
+from tfheads.heads.standard import (
+    ANSWERS,
+    CLASSIFIER,
+    LANGUAGE_MODEL,
+    POOLER,
+    decoder_heads,
+    encoder_decoder_heads,
+    encoder_heads,
+    row_heads,
+)
 from tfheads.heads.summary import SequenceSummary, sequence_summary
 from tfheads.heads.targets import TargetLanguageModelHead
 from tfheads.heads.tokens import QuestionAnsweringHead, TokenClassificationHead
 
 __all__ = [
+    "ANSWERS",
+    "CLASSIFIER",
     "ChoiceHead",
     "ChosenToken",
     "ClassificationHead",
@@ -30,21 +42,26 @@ __all__ = [
     "DocumentHead",
     "DoubleHead",
     "FirstToken",
+    "Head",
+    "LANGUAGE_MODEL",
     "LanguageModelHead",
     "LastOfToken",
     "LastToken",
     "MeanToken",
     "OffsetLanguageModelHead",
+    "POOLER",
     "PooledModelHead",
     "PreTrainingHead",
     "QuestionAnsweringHead",
     "ScaledLanguageModelHead",
     "SequenceSummary",
     "TargetLanguageModelHead",
+    "TaskHead",
     "TokenClassificationHead",
     "decoder_heads",
     "document_head",
-    "end_token_classifier",
+    "encoder_decoder_heads",
+    "encoder_heads",
     "sequence_summary",
-    "standard_heads",
+    "row_heads",
 ]

@@ -3,14 +3,15 @@
 import keras
 from keras import ops
 
+from tfheads.heads.head import Head
 from tfheads.layers.dropout import Dropout
-from tfheads.layers.part import Part, part
+from tfheads.layers.part import part
 from tfheads.layers.projections import dense
 from tfheads.losses import ChoiceCrossEntropy, SequenceLoss
 
 
 @part
-class ClassificationHead(Part):
+class ClassificationHead(Head):
     """Logits `[batch, num_labels]` from a row's pooled vector.
 
     Args:
@@ -55,7 +56,7 @@ class ClassificationHead(Part):
 
 
 @part
-class ChoiceHead(Part):
+class ChoiceHead(Head):
     """A logit `[batch]` for each row, to be compared with the logits of the rows it competes with.
 
     Args:

@@ -2,14 +2,15 @@
 
 from keras import ops
 
+from tfheads.heads.head import Head
 from tfheads.layers.activations import activation
-from tfheads.layers.part import Part, part
+from tfheads.layers.part import part
 from tfheads.layers.projections import dense
 from tfheads.losses import TokenBinaryCrossEntropy
 
 
 @part
-class DiscriminatorHead(Part):
+class DiscriminatorHead(Head):
     """A logit `[batch, time]` for each token: whether another one stood in its place (Clark et al. 2020).
 
     Args:

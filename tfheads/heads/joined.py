@@ -3,16 +3,17 @@
 import keras
 
 from tfheads.checks import within
+from tfheads.heads.head import Head
 from tfheads.heads.language import LanguageModelHead
 from tfheads.heads.summary import SequenceSummary
 from tfheads.layers.dropout import Dropout
-from tfheads.layers.part import Part, part
+from tfheads.layers.part import part
 from tfheads.layers.projections import dense
 from tfheads.losses import ChoiceCrossEntropy, ClassCrossEntropy, TokenCrossEntropy
 
 
 @part
-class PreTrainingHead(Part):
+class PreTrainingHead(Head):
     """`prediction_logits` `[batch, time, vocabulary]` and the classes of a pair of texts `[batch, 2]` (BERT, ALBERT).
 
     Args:
@@ -56,7 +57,7 @@ class PreTrainingHead(Part):
 
 
 @part
-class DoubleHead(Part):
+class DoubleHead(Head):
     """`logits` `[batch, time, vocabulary]` of the next tokens and a logit `mc_logits` `[batch]` for the row (GPT-2).
 
     Args:
@@ -77,6 +78,8 @@ class DoubleHead(Part):
 
     def check_inputs(self, inputs) -> list:
         """Requires places within the row; see `tfheads.checks.require`."""
+        if "mc_token_ids" not in inputs:
+            return []
         tokens = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
         length = tokens.shape[1]
         return within("mc_token_ids", inputs["mc_token_ids"], 0, None if length is None else length - 1)

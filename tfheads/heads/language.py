@@ -3,17 +3,18 @@
 import keras
 from keras import ops
 
+from tfheads.heads.head import Head
 from tfheads.layers.activations import activation
 from tfheads.layers.column_blocks import ColumnBlocks
 from tfheads.layers.compilation import apart
-from tfheads.layers.part import Part, part
+from tfheads.layers.part import part
 from tfheads.layers.products import matrix_product
 from tfheads.layers.projections import dense
 from tfheads.losses import TokenCrossEntropy
 
 
 @part
-class LanguageModelHead(Part):
+class LanguageModelHead(Head):
     """Logits over the vocabulary for each token.
 
     Args:

@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfheads.checks import require, same_shape
+from tfheads.heads.head import Head
 from tfheads.layers.activations import activation
 from tfheads.layers.dropout import Dropout
 from tfheads.layers.part import Part, part
@@ -143,14 +144,12 @@ class DensePooler(Part):
 
 
 @part
-class PooledModelHead(Part):
+class PooledModelHead(Head):
     """The head of a bare model with a pooler: `last_hidden_state` and `pooler_output` `[batch, width]`.
 
     Args:
         pooler: makes one vector for a row.
     """
-
-    criteria: tuple = ()
 
     def __init__(self, pooler: keras.layers.Layer, **kwargs):
         super().__init__(**kwargs)

@@ -1,13 +1,14 @@
 """Heads that say something of each token: its class, or whether an answer starts or ends there."""
 
+from tfheads.heads.head import Head
 from tfheads.layers.dropout import Dropout
-from tfheads.layers.part import Part, part
+from tfheads.layers.part import part
 from tfheads.layers.projections import dense
 from tfheads.losses import PositionCrossEntropy, TokenCrossEntropy
 
 
 @part
-class TokenClassificationHead(Part):
+class TokenClassificationHead(Head):
     """Logits `[batch, time, num_labels]`.
 
     Args:
@@ -33,7 +34,7 @@ class TokenClassificationHead(Part):
 
 
 @part
-class QuestionAnsweringHead(Part):
+class QuestionAnsweringHead(Head):
     """`start_logits` and `end_logits` `[batch, time]` of an answer that stands in the row.
 
     Args:

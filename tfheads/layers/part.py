@@ -27,7 +27,13 @@ class Part(keras.layers.Layer):
 
     def __init__(self, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        self.built = True
+        self.built, self.drawn = True, ()
+
+    def add_weight(self, *, name: str, shape: tuple[int, ...], initializer, **options) -> keras.Variable:
+        """A variable of the part itself; its `initializer` is `Drawn()` if the model is to draw its first values."""
+        if isinstance(initializer, Drawn):
+            self.drawn = (*self.drawn, name)
+        return super().add_weight(name=name, shape=shape, initializer=initializer, **options)
 
     def get_config(self) -> dict:
         config = super().get_config()
@@ -66,9 +72,17 @@ def weights_are_awaited() -> bool:
     return _weights_follow.get()
 
 
-def matrix_initializer() -> keras.initializers.Initializer:
-    """What the kernels and tables of a part start from: small normal values, or zeros if weights follow."""
-    return keras.initializers.Zeros() if weights_are_awaited() else keras.initializers.RandomNormal(stddev=0.02)
+@keras.saving.register_keras_serializable("tfheads")
+class Drawn(keras.initializers.Initializer):
+    """First values that a model draws when all of its parts are made, each by the path of its layer.
+
+    A part that stands alone starts from small normal values; in a `weights_follow` scope from zeros.
+    """
+
+    def __call__(self, shape, dtype=None):
+        if weights_are_awaited():
+            return keras.initializers.Zeros()(shape, dtype)
+        return keras.initializers.RandomNormal(stddev=0.02)(shape, dtype)
 
 
 @contextlib.contextmanager
@@ -95,6 +109,6 @@ class Table(keras.layers.Embedding):
 
 def embedding(rows: int, width: int, dtype=None) -> Table:
     """A built table `[rows, width]`."""
-    layer = Table(rows, width, embeddings_initializer=matrix_initializer(), dtype=dtype)
+    layer = Table(rows, width, embeddings_initializer=Drawn(), dtype=dtype)
     layer.build((None, None))
     return layer

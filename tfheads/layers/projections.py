@@ -8,7 +8,7 @@ from keras import ops
 
 from tfheads.layers.column_blocks import blocks_of
 from tfheads.layers.compilation import under_xla_on_cpu
-from tfheads.layers.part import matrix_initializer
+from tfheads.layers.part import Drawn
 from tfheads.layers.products import matrix_product
 
 
@@ -71,6 +71,6 @@ def row_parts(shape: tf.TensorShape, width: int) -> int:
 
 def dense(inputs: int, outputs: int, use_bias: bool = True, dtype=None) -> Projection:
     """A built dense layer, kernel `[inputs, outputs]`."""
-    layer = Projection(outputs, use_bias=use_bias, kernel_initializer=matrix_initializer(), dtype=dtype)
+    layer = Projection(outputs, use_bias=use_bias, kernel_initializer=Drawn(), dtype=dtype)
     layer.build((None, inputs))
     return layer
