@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.quick_cases import slow_but_these
-from tfheads.checkpoints import atomic
-from tfheads.checkpoints.atomic import finish_interrupted_save, replaced_directory
+from tfheads.checkpoints import atomic, hub
+from tfheads.checkpoints.atomic import finish_interrupted_save, replaced_directory, require_finished
 from tfheads.checkpoints.safetensors_files import TensorSource, write_shards
 from tfheads.checkpoints.tensor_files import open_tensors
 
@@ -293,3 +293,74 @@ def test_nothing_to_finish(tmp_path):
     assert not finish_interrupted_save(tmp_path)
     assert not finish_interrupted_save(tmp_path / "nowhere")
     assert sys.platform != "win32"
+
+
+HOSTILE = {
+    "removes what lies outside": {"remove": ["../mine.txt"]},
+    "removes an absolute path": {"remove": ["/etc/hostname"]},
+    "removes the user's own file": {"remove": ["notes.txt"]},
+    "writes outside": {"files": {"../settings": None}},
+    "writes into the plan's own directory": {"files": {f"{atomic.COMMIT_DIRECTORY}/plan.json": None}},
+    "writes an absolute path": {"files": {"/settings": None}},
+    "has another entry": {"entry": "../config.json"},
+    "has files without digests": {"files": ["config.json"]},
+    "has a file that was changed": {"files": {"config.json": {"size": 2, "sha256": "0" * 64}}},
+    "is no object": None,
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_a_plan_from_elsewhere_changes_nothing(old, change):
+    """Neither a reader nor a save carries it out, and nothing inside or outside of the directory changes."""
+    (old.parent / "mine.txt").write_text("mine")
+    commit = old / atomic.COMMIT_DIRECTORY
+    commit.mkdir()
+    (old / "config.json").rename(commit / "config.json")
+    written = {"size": (commit / "config.json").stat().st_size, "sha256": atomic._digest(commit / "config.json")}
+    plan = {"entry": "config.json", "files": {"config.json": written}, "remove": [], "old_entry": None}
+    if change and isinstance(change.get("files"), dict) and "config.json" not in change["files"]:
+        change = {**change, "files": {**change["files"], "config.json": written}}
+    (commit / atomic.PLAN).write_text(json.dumps(None if change is None else {**plan, **change}))
+    before = {path: path.read_bytes() for path in old.parent.rglob("*") if path.is_file()}
+    for action in (
+        lambda: require_finished(old),
+        lambda: hub.resolve(old),
+        lambda: finish_interrupted_save(old),
+        lambda: save(old, 2),
+    ):
+        with pytest.raises(ValueError):
+            action()
+        assert {path: path.read_bytes() for path in old.parent.rglob("*") if path.is_file()} == before
+
+
+def test_a_reader_refuses_half_a_save_and_its_owner_finishes_it(old):
+    step = 1
+    while True:
+        assert killed_at(step, lambda: save(old, 2))
+        if load(old) is None:
+            break
+        step += 1
+    before = visible(old)
+    with pytest.raises(ValueError, match="holds a save that was interrupted while its files were put in place"):
+        hub.resolve(old)
+    assert visible(old) == before
+    assert finish_interrupted_save(old)
+    assert hub.resolve(old) == str(old)
+    assert load(old) == 2
+
+
+@pytest.mark.parametrize("linked", [atomic.COMMIT_DIRECTORY, "templates"])
+def test_no_save_is_finished_through_links(old, tmp_path, linked):
+    step = 1
+    while True:
+        assert killed_at(step, lambda: save(old, 2))
+        if load(old) is None:
+            break
+        step += 1
+    elsewhere = tmp_path / "elsewhere"
+    (old / linked).rename(elsewhere)
+    (old / linked).symlink_to(elsewhere)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=f"{linked}.* must be a directory"):
+        finish_interrupted_save(old)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

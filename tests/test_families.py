@@ -173,6 +173,40 @@ def check_gradients(model, record: dict, tape: tf.GradientTape, loss: tf.Tensor)
     assert set(expected) - seen <= echoes_of(model)
 
 
+def grouped(name: str) -> tuple:
+    """The family, and whether query heads share keys."""
+    config = reference.load(name)["config"]
+    heads = config.get("num_attention_heads")
+    return family_of(name), config.get("num_key_value_heads", heads) == heads
+
+
+@pytest.mark.parametrize("name", slow_but_first(CASES, grouped), scope="module")
+def test_outputs_equal_the_reference_where_the_graph_knows_no_sizes(name):
+    """As in SavedModels, and in `fit` on rows of different lengths: neither batch nor length is known."""
+    model, records = model_of(name), reference.load(name)["forward"]
+    record = records.get("right_padded") or next(iter(records.values()))
+    inputs = {key: tf.constant(value) for key, value in arrays(record["inputs"]).items()}
+
+    def unknown(value):
+        embeds = value.dtype.is_floating and value.shape.rank > 2
+        return tf.TensorSpec([*[None] * (value.shape.rank - embeds), *value.shape[-1:] * embeds], value.dtype)
+
+    signature = [{key: unknown(value) for key, value in inputs.items()}]
+    function = tf.function(lambda given: model(given), input_signature=signature, autograph=False)
+    assert worst_difference(function(inputs), record) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", slow_but_first(CASES, grouped))
+def test_a_family_is_exported_without_a_tokenizer(name, tmp_path):
+    model = model_of(name)
+    model.export_serving(tmp_path, tokenizer=None)
+    served = tf.saved_model.load(str(tmp_path / "1")).signatures["serving_default"]
+    inputs = {key: tf.constant(np.full((2, 5), 7, "int32")) for key in served.structured_input_signature[1]}
+    inputs = {key: tf.ones_like(value) if "mask" in key else value for key, value in inputs.items()}
+    for output in served(**inputs).values():
+        assert np.isfinite(output.numpy()).all()
+
+
 @pytest.mark.parametrize("name", slow_but_first(CASES, family_of), scope="module")
 def test_logits_and_loss_equal_the_reference_under_xla(name):
     model, records = model_of(name), reference.load(name)["forward"]

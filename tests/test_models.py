@@ -394,3 +394,11 @@ def test_initial_deviations_are_those_of_transformers():
             assert not weight.any()
         else:
             assert abs(weight.std() / expected - 1) < 0.05 and abs(weight.mean()) < 0.1 * expected, name
+
+
+@pytest.mark.parametrize(
+    ("heads", "key_heads"), [(5, 2), (4, 3), (4, 8), (4, 0)], ids=["not a multiple", "nor this", "more", "none"]
+)
+def test_query_heads_are_a_multiple_of_key_heads(heads, key_heads):
+    with pytest.raises(ValueError, match=f"must be a multiple of num_key_value_heads, got {heads} and {key_heads}"):
+        layers.Attention(40, heads, key_heads, head_dim=8)

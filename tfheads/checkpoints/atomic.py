@@ -17,8 +17,13 @@ loads halfway:
 6. The hidden directory is removed.
 
 The directory is flushed between the steps, so that a power failure keeps their order. If the process dies in steps 3 to
-5, `finish_interrupted_save` repeats them; saving does that first, and so must every reader. Moves need no room on the
-disk. Processes that save into the same directory wait for each other in steps 2 to 6. Other files stay as they are.
+5, `finish_interrupted_save` repeats them; saving does that first. Moves need no room on the disk. Processes that save
+into the same directory wait for each other in steps 2 to 6. Other files stay as they are.
+
+Whoever only reads never writes: a directory that was downloaded may hold any plan. `require_finished` refuses a
+directory whose save was interrupted, and only its owner finishes it, by saving again. A plan is carried out if it names
+nothing but files inside of the directory, without links on the way, and if the hidden directory holds what was written,
+by size and digest.
 """
 
 import contextlib
@@ -37,6 +42,8 @@ try:
     import fcntl
 except ImportError:  # Windows: without locks, two processes should not save into one directory at once.
     fcntl = None
+
+from tfheads.checkpoints.names_within import is_name_within
 
 ENTRY_FILE = "config.json"
 # Every file name under which a library would look for weights; what a save does not write anew is from an older save.
@@ -57,6 +64,7 @@ WEIGHT_FILES = (
 STAGING_PREFIX = ".tfheads-staging-"
 COMMIT_DIRECTORY = ".tfheads-commit"
 PLAN = "plan.json"
+LONGEST_PLAN = 2**20  # bytes; a plan of a thousand files has a tenth of it
 
 
 @contextlib.contextmanager
@@ -89,7 +97,7 @@ def replaced_directory(
         made += _make_directories(target)
         with contextlib.ExitStack() as lock:
             with _locked(target):
-                _finish(target)
+                _finish(target, stale)
                 _remove_abandoned(target)
                 staging = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=target))
                 lock.enter_context(_locked(staging))
@@ -100,11 +108,11 @@ def replaced_directory(
                 made += _make_directories((target / name).parent)
             with _locked(target):
                 # Another process may have died here since this save began.
-                _finish(target)
+                _finish(target, stale)
                 os.rename(staging, target / COMMIT_DIRECTORY)
                 committed = True
                 _flush_directory(target)
-                _finish(target)
+                _carry_out(target, plan)
     except BaseException as error:
         if committed:
             if isinstance(error, OSError):
@@ -119,18 +127,40 @@ def replaced_directory(
         raise
 
 
-def finish_interrupted_save(target: str | os.PathLike) -> bool:
-    """Completes a save into `target` whose process died half-way; returns whether there was one. Call before reading.
+def require_finished(target: str | os.PathLike) -> None:
+    """Requires a directory in which no save was interrupted; call before reading. Nothing in it is changed.
+
+    Raises:
+        ValueError: its files are half those of an interrupted save.
+    """
+    commit = Path(target) / COMMIT_DIRECTORY
+    if not os.path.lexists(commit / PLAN):
+        return
+    entry, old_entry = _entry_of(commit)
+    if (commit / entry).exists() and _digest(Path(target) / entry) in (None, old_entry):
+        raise ValueError(
+            f"{target} holds a save that was interrupted while its files were put in place: if it is yours, "
+            "save into it again or call tfheads.checkpoints.atomic.finish_interrupted_save; a download must be repeated"
+        )
+
+
+def finish_interrupted_save(target: str | os.PathLike, stale: Sequence[str] = WEIGHT_FILES) -> bool:
+    """Completes a save into a directory of one's own whose process died half-way; returns whether there was one.
+
+    Arguments:
+        target: the directory.
+        stale: patterns of file names that the save may remove; see `replaced_directory`.
 
     Raises:
         OSError: there was one, but the directory cannot be written.
+        ValueError: what the directory holds was not written by such a save.
     """
     target = Path(target)
-    if not (target / COMMIT_DIRECTORY).is_dir():
+    if not os.path.lexists(target / COMMIT_DIRECTORY):
         return False
     try:
         with _locked(target):
-            return _finish(target)
+            return _finish(target, stale)
     except OSError as error:
         raise _cannot_finish(target, error) from error
 
@@ -158,7 +188,8 @@ def _make_plan(staging: Path, target: Path, entry: str, stale: Sequence[str]) ->
         _flush_file(staging / name)
     old = [path.name for path in target.iterdir() if not path.is_dir() or path.is_symlink()]
     remove = sorted(name for name in old if name not in files and any(fnmatch.fnmatch(name, p) for p in stale))
-    plan = {"entry": entry, "files": files, "remove": remove, "old_entry": _digest(target / entry)}
+    written = {name: {"size": (staging / name).stat().st_size, "sha256": _digest(staging / name)} for name in files}
+    plan = {"entry": entry, "files": written, "remove": remove, "old_entry": _digest(target / entry)}
     (staging / PLAN).write_text(json.dumps(plan), encoding="utf-8")
     _flush_file(staging / PLAN)
     for directory in [staging, *(path for path in staging.rglob("*") if path.is_dir())]:
@@ -166,17 +197,21 @@ def _make_plan(staging: Path, target: Path, entry: str, stale: Sequence[str]) ->
     return plan
 
 
-def _finish(target: Path) -> bool:
-    """Steps 3 to 6; may be repeated from any point."""
+def _finish(target: Path, stale: Sequence[str]) -> bool:
+    """Steps 3 to 6 of an interrupted save, if there is one; may be repeated from any point."""
     commit = target / COMMIT_DIRECTORY
-    try:
-        plan = json.loads((commit / PLAN).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        # Step 6 was interrupted: there is nothing to do but to repeat it.
-        if commit.is_dir():
-            shutil.rmtree(commit)
+    if not os.path.lexists(commit):
         return False
-    entry = plan["entry"]
+    if commit.is_symlink() or not commit.is_dir():
+        raise ValueError(f"{commit} must be a directory that an interrupted save left, got another file: remove it")
+    if not os.path.lexists(commit / PLAN):
+        shutil.rmtree(commit)  # step 6 was interrupted: there is nothing to do but to repeat it
+        return False
+    return _carry_out(target, _checked_plan(target, stale))
+
+
+def _carry_out(target: Path, plan: dict) -> bool:
+    commit, entry = target / COMMIT_DIRECTORY, plan["entry"]
     unfinished = (commit / entry).exists()
     # A new entry file that is neither ours nor the old one: another program has saved here after the crash, and wins.
     ours = _digest(target / entry) in (None, plan["old_entry"])
@@ -194,6 +229,62 @@ def _finish(target: Path) -> bool:
         _flush_directory(target)
     shutil.rmtree(commit)
     return unfinished and ours
+
+
+def _entry_of(commit: Path) -> tuple[str, str | None]:
+    """The entry file's name in a plan that may come from elsewhere, and the digest of the one before."""
+    plan = _read_plan(commit)
+    return plan["entry"], plan.get("old_entry")
+
+
+def _read_plan(commit: Path) -> dict:
+    wrong = ValueError(f"{commit / PLAN} is not the plan of an interrupted save: remove {commit}, or download again")
+    path = commit / PLAN
+    if commit.is_symlink() or path.is_symlink() or path.stat().st_size > LONGEST_PLAN:
+        raise wrong
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise wrong from None
+    if not isinstance(plan, dict) or not is_name_within(plan.get("entry")) or "/" in plan["entry"]:
+        raise wrong
+    return plan
+
+
+def _checked_plan(target: Path, stale: Sequence[str]) -> dict:
+    """The plan of an interrupted save, which names nothing outside of the target and holds what was written.
+
+    Raises:
+        ValueError: it is none that a save has written.
+    """
+    commit = target / COMMIT_DIRECTORY
+    plan = _read_plan(commit)
+    files, remove = plan.get("files"), plan.get("remove")
+    if not isinstance(files, dict) or not isinstance(remove, list) or plan["entry"] not in files:
+        raise ValueError(f"{commit / PLAN} is not the plan of an interrupted save: remove {commit}")
+    for name in remove:
+        if not (is_name_within(name) and "/" not in name and any(fnmatch.fnmatch(name, one) for one in stale)):
+            raise ValueError(f"{commit / PLAN} must remove old weights of {target} alone, got {name!r}")
+    for name, written in files.items():
+        if not is_name_within(name) or name.split("/")[0] == COMMIT_DIRECTORY:
+            raise ValueError(f"{commit / PLAN} must name files within {target}, got {name!r}")
+        for parent in (base / one for base in (commit, target) for one in Path(name).parents):
+            if parent not in (commit, target) and parent.is_symlink():
+                raise ValueError(f"{parent} must be a directory of {target} to finish a save, got a link")
+        path = commit / name
+        if not os.path.lexists(path):
+            continue  # it is in place already
+        if path.is_symlink() or not path.is_file() or not _is_as_written(path, written):
+            raise ValueError(f"{path} is not what the interrupted save wrote: remove {commit}")
+    return plan
+
+
+def _is_as_written(path: Path, written) -> bool:
+    return (
+        isinstance(written, dict)
+        and written.get("size") == path.stat().st_size
+        and written.get("sha256") == _digest(path)
+    )
 
 
 def _remove_abandoned(target: Path) -> None:
@@ -246,7 +337,8 @@ def _remove_file(path: Path) -> None:
 
 def _digest(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return None
 

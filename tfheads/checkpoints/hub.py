@@ -31,7 +31,7 @@ from tfheads.checkpoints.atomic import (
     ENTRY_FILE,
     STAGING_PREFIX,
     WEIGHT_FILES,
-    finish_interrupted_save,
+    require_finished,
 )
 from tfheads.checkpoints.model_card import CARD_FILE, is_generated
 from tfheads.checkpoints.safetensors_files import SafetensorsFiles
@@ -81,7 +81,7 @@ def resolve(
     """
     path = Path(name_or_path).expanduser()
     if os.fspath(name_or_path) and path.is_dir():
-        finish_interrupted_save(path)
+        require_finished(path)
         return str(path)
     name = _repository_id(name_or_path)
     options = {
@@ -163,7 +163,7 @@ def upload(
     directory = Path(directory)
     if not directory.is_dir():
         raise FileNotFoundError(f"There is no directory {directory} to upload.")
-    finish_interrupted_save(directory)
+    require_finished(directory)
     paths = _files_to_upload(directory, (*NOT_UPLOADED, *ignore_patterns))
     if not paths:
         raise FileNotFoundError(f"There is nothing to upload in {directory}.")
@@ -236,6 +236,8 @@ def _files_to_upload(directory: Path, ignored: Sequence[str]) -> list[str]:
     for path in sorted(directory.rglob("*")):
         relative = path.relative_to(directory).as_posix()
         if path.is_file() and not any(_matches(relative, pattern) for pattern in ignored):
+            if not path.resolve().is_relative_to(directory.resolve()):
+                raise ValueError(f"files to upload must lie in {directory}, {relative} is a link to {path.resolve()}")
             paths.append(relative)
     return paths
 

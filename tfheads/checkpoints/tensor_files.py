@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from tfheads.checkpoints.names_within import is_name_within
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -274,7 +276,7 @@ def read_index(path: Path) -> dict[str, str]:
         if not isinstance(weight_map, dict) or not weight_map:
             raise ValueError("it has no 'weight_map' with tensor names and shard files")
         for name, shard in weight_map.items():
-            if not isinstance(shard, str) or shard in ("", ".", "..") or any(char in shard for char in "/\\:\0"):
+            if not is_name_within(shard) or "/" in shard:
                 raise ValueError(f"tensor {name!r} is said to be in {shard!r}, which is not a plain file name")
     except ValueError as error:
         raise ValueError(f"{path} is not a valid index of shards: {error}.") from None

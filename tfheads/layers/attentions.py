@@ -46,12 +46,19 @@ class Attention(Mixer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if num_heads < 1 or (head_dim is not None and head_dim < 1):
+            raise ValueError(f"there must be heads of a width of at least 1, got {num_heads} of {head_dim or 0}")
         if head_dim is None and hidden_size % num_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of the number of heads, got {hidden_size} and {num_heads}"
             )
         self.hidden_size, self.num_heads = hidden_size, num_heads
-        self.num_key_value_heads = num_key_value_heads or num_heads
+        self.num_key_value_heads = num_heads if num_key_value_heads is None else num_key_value_heads
+        if self.num_key_value_heads < 1 or num_heads % self.num_key_value_heads:
+            raise ValueError(
+                "the number of heads must be a multiple of num_key_value_heads, "
+                f"got {num_heads} and {self.num_key_value_heads}"
+            )
         self.head_dim = head_dim or hidden_size // num_heads
         self.use_bias, self.output_bias = use_bias, use_bias if output_bias is None else output_bias
         self.dropout, self.view = dropout, view
@@ -117,7 +124,8 @@ class Attention(Mixer):
         """`[batch, other heads, time, width]` with the queries of the heads that share a key side by side, or apart."""
         if self.num_heads == self.num_key_value_heads:
             return x
-        return ops.reshape(x, (sizes(x)[0], heads, -1, x.shape[3]))
+        batch, others, time, width = sizes(x)
+        return ops.reshape(x, (batch, heads, others * time // heads, width))
 
 
 @part

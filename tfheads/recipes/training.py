@@ -21,6 +21,7 @@ from tfheads.callbacks.saved_state import checkpoints
 from tfheads.callbacks.tensorboard import TensorBoardCallback
 from tfheads.callbacks.training_state import TrainingState
 from tfheads.callbacks.wandb import RUN_FILE, WandbCallback
+from tfheads.checkpoints.atomic import finish_interrupted_save
 from tfheads.checkpoints.model_card import card_of
 from tfheads.data.masking import TokenMasking
 from tfheads.data.pipeline import BatchSource, StreamedBlocks
@@ -134,10 +135,11 @@ class TrainingRun:
     def _train(self) -> dict[str, float]:
         """Fits the model, from where an interrupted run in output_dir ends."""
         arguments, started = self.arguments, time.monotonic()
-        if arguments.overwrite_output_dir:
-            if is_chief():
+        if is_chief():
+            finish_interrupted_save(arguments.output_dir)  # of the run before, which is this one's to go on with
+            if arguments.overwrite_output_dir:
                 _forget_earlier_run(Path(arguments.output_dir))
-            barrier()
+        barrier()
         state = TrainingState(
             arguments.output_dir,
             save_strategy=arguments.save_strategy,
