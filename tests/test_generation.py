@@ -341,3 +341,34 @@ def test_values_of_options_change_no_trace(gpt2, monkeypatch, options):
         chosen = {name: value[index] if isinstance(value, list) else value for name, value in options.items()}
         made.append(gpt2.generate(token_ids(2, length), jit_compile=False, seed=1, **{"max_new_tokens": 9, **chosen}))
     assert sorted(traces) == [1, 16] and all(tokens.shape[1] > 5 for tokens in made)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_is_found_without_a_mask(side):
+    """As in transformers, where there is a padding token that does not end texts too."""
+    model = tfheads.AutoModelForCausalLM.from_config(gpt2_config(n_layer=1, initializer_range=0.5), seed=0)
+    ids = np.array([[0, 0, 0, 7, 9], [5, 6, 8, 7, 9]] if side == "left" else [[7, 9, 0, 0, 0], [5, 6, 8, 7, 9]])
+    options = {"max_new_tokens": 5, "eos_token_id": 2, "jit_compile": False}
+    masked = model.generate(ids, attention_mask=(ids != 0).astype("int32"), pad_token_id=0, **options)
+    unmasked = model.generate(ids, attention_mask=np.ones_like(ids), pad_token_id=0, **options)
+    assert masked[0].tolist() != unmasked[0].tolist()
+    np.testing.assert_array_equal(model.generate(ids, pad_token_id=0, **options), masked)
+    np.testing.assert_array_equal(model.generate(ids, **options)[0], unmasked[0])
+    also_ends = {**options, "eos_token_id": [2, 0], "pad_token_id": 0}
+    np.testing.assert_array_equal(
+        model.generate(ids, **also_ends), model.generate(ids, attention_mask=np.ones_like(ids), **also_ends)
+    )
+
+
+def test_padding_of_a_source_is_found_without_a_mask():
+    config = transformers.T5Config(
+        vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, decoder_start_token_id=0
+    )
+    model = tfheads.T5ForConditionalGeneration(config, seed=0)
+    ids = np.array([[7, 9, 0, 0, 0], [5, 6, 8, 7, 9]])
+    options = {"max_new_tokens": 4, "jit_compile": False, "return_dict_in_generate": True, "output_scores": True}
+    masked = model.generate(ids, attention_mask=(ids != 0).astype("int32"), **options)
+    unmasked = model.generate(ids, attention_mask=np.ones_like(ids), **options)
+    found = model.generate(ids, **options)
+    np.testing.assert_array_equal(found.scores[0], masked.scores[0])
+    assert np.abs(np.asarray(found.scores[0][0]) - np.asarray(unmasked.scores[0][0])).max() > 1e-6

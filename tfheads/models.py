@@ -10,6 +10,7 @@ import transformers
 
 from tfheads import losses
 from tfheads.adapters.lora import Adapted, LoraSettings
+from tfheads.base_model import BaseModel, base_model
 from tfheads.checkpoints.attribute_walk import layers_by_path
 from tfheads.checkpoints.initialisation import initialise
 from tfheads.checkpoints.pretrained import Pretrained
@@ -19,6 +20,7 @@ from tfheads.distribute.agreement import require_agreement
 from tfheads.generation.generate import Generates
 from tfheads.input_checks import check_inputs
 from tfheads.inputs import as_tensor
+from tfheads.keras_methods import RefusesKerasMethods, refuse_remat_scope
 from tfheads.layers.column_blocks import table_or_blocks
 from tfheads.layers.part import dtype_scope, weights_are_awaited, weights_follow
 from tfheads.layers.stack import Stack
@@ -28,7 +30,7 @@ from tfheads.serving import Served
 from tfheads.trainer import TaskTrainer, output_of
 
 
-class TaskModel(Pretrained, Served, Adapted, TaskTrainer, keras.Model):
+class TaskModel(Pretrained, Served, Adapted, TaskTrainer, RefusesKerasMethods, keras.Model):
     """A backbone with a head for one task.
 
     Named classes such as `GPT2LMHeadModel` are made for one family; the task's own class (`AutoModelForCausalLM`) is
@@ -52,6 +54,7 @@ class TaskModel(Pretrained, Served, Adapted, TaskTrainer, keras.Model):
 
     def __init__(self, config: transformers.PreTrainedConfig, dtype=None, seed: int | None = None, **kwargs):
         self._check_family(config)
+        refuse_remat_scope()
         require_agreement("config", config.to_dict())
         with dtype_scope(dtype), weights_follow():
             super().__init__(**kwargs)
@@ -80,6 +83,17 @@ class TaskModel(Pretrained, Served, Adapted, TaskTrainer, keras.Model):
         documentation = f"{cls.__doc__}\n\nFamily: {family.__doc__}"
         attributes = {"family": family, "__module__": family.__module__, "__doc__": documentation}
         return keras.saving.register_keras_serializable("tfheads")(type(name, (*family.model_mixins, cls), attributes))
+
+    @property
+    def base_model(self) -> BaseModel:
+        """The model without what is only its task's; also under transformers' name for it, such as `model.bert`."""
+        return base_model(self)
+
+    def __getattr__(self, name: str):
+        family = type(self).family
+        if family is not None and name and name == family.checkpoint_prefix:
+            return self.base_model
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     @property
     def criteria(self) -> tuple:

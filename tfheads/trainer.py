@@ -49,6 +49,7 @@ class TaskTrainer(ReplicaLoops):
     compiled_by_xla = False
     has_own_loss = True
     gradient_accumulation_steps = 1
+    _is_compiled_for_training = False
 
     @property
     def has_a_class_for_each_row(self) -> bool:
@@ -61,6 +62,16 @@ class TaskTrainer(ReplicaLoops):
     train_on_batch = keras_loop("train_on_batch")
     test_on_batch = keras_loop("test_on_batch")
     predict_on_batch = keras_loop("predict_on_batch")
+
+    @property
+    def jit_compile(self) -> None:
+        """None to Keras' loops, which would compile sums over replicas too; see `compiled_by_xla`."""
+        return None  # not False: TensorFlow passes over an assignment of what is there already
+
+    @jit_compile.setter
+    def jit_compile(self, value) -> None:
+        if value is not False or self._is_compiled_for_training:
+            raise AttributeError(f"jit_compile is an argument of compile, give it there, got {value!r}")
 
     @no_automatic_dependency_tracking  # as in Keras: the loss tracker of an earlier compile would stay
     def compile(
@@ -99,6 +110,7 @@ class TaskTrainer(ReplicaLoops):
         if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not self.distribute_strategy:
             raise ValueError("the model must be made inside the scope of the strategy that it is compiled in")
         require_in_scope(self.distribute_strategy, optimizer, metrics, weighted_metrics)
+        self._is_compiled_for_training = False
         with self.distribute_strategy.scope():  # for what is given by its name
             super().compile(
                 optimizer=optimizer,
@@ -111,6 +123,7 @@ class TaskTrainer(ReplicaLoops):
                 jit_compile=False,
                 auto_scale_loss=auto_scale_loss,
             )
+        self._is_compiled_for_training = True
         self.compiled_by_xla = bool(jit_compile) and not run_eagerly
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.has_own_loss = loss is None

@@ -51,10 +51,12 @@ def given_prompts(model, inputs, attention_mask, options: dict, config) -> Given
     if types is not None and not backbone.encodes_source and np.asarray(types).any():
         raise ValueError("token_type_ids must be 0 where text is generated, got others")
     if inputs is None and not backbone.encodes_source and config.bos_token_id is not None:
-        inputs = [[config.bos_token_id]]
+        inputs, attention_mask = [[config.bos_token_id]], [[1]]
     if inputs is None:
         lacking = "" if backbone.encodes_source else ": the generation config has no bos_token_id to begin with"
         raise ValueError(f"inputs must be given{lacking or ', got none'}")
+    if attention_mask is None:
+        attention_mask = mask_of_padding(inputs, options, config)
     if not backbone.encodes_source:
         return Given(*_rows("input_ids", inputs, attention_mask, model.vocab_size))
     source, mask = _rows("input_ids", inputs, attention_mask, backbone.encoder.token_table.shape[0])
@@ -71,6 +73,21 @@ def given_prompts(model, inputs, attention_mask, options: dict, config) -> Given
         target, target_mask = (np.pad(rows, ((0, 0), (1, 0))) for rows in (target, target_mask))
         target[:, 0], target_mask[:, 0] = start, True
     return Given(target, target_mask, source, mask)
+
+
+def mask_of_padding(inputs, options: Mapping, config) -> np.ndarray | None:
+    """The mask of ids `[batch, time]` that are given without one, as transformers infers it; None for no padding.
+
+    The padding token counts as padding unless it also ends texts, by the call's options or the generation config.
+    """
+    pad = options.get("pad_token_id", config.pad_token_id)
+    end = options.get("eos_token_id", config.eos_token_id)
+    if pad is None or pad in np.atleast_1d([] if end is None else end):
+        return None
+    try:
+        return np.asarray(inputs) != pad
+    except ValueError:  # rows of different lengths, which are refused in a moment
+        return None
 
 
 def packed(given: Given, width_limit: int | None, source_limit: int | None) -> Prompt:
