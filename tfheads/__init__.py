@@ -14,7 +14,10 @@ if _backend == "tensorflow":  # Keras' import fails when a backend is not instal
 if _backend != "tensorflow":
     raise ImportError(f"tfheads needs Keras' tensorflow backend, got {_backend!r}: set KERAS_BACKEND=tensorflow")
 
-from tfheads import families, registry  # noqa: E402, F401
+from tfheads.deferred_torch import torch_deferred  # noqa: E402
+
+with torch_deferred():
+    from tfheads import families, registry  # noqa: F401
 
 __version__ = "0.1.0"
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 
 import transformers
 
+from tfheads.deferred_torch import DtypeNames, torch_deferred
+
 
 class ConfigReader:
     """A config that remembers which of its keys were read."""
@@ -25,7 +27,8 @@ def config_to_dict(config: transformers.PreTrainedConfig) -> dict:
 def config_from_dict(values: dict) -> transformers.PreTrainedConfig:
     """The inverse of `config_to_dict`."""
     values = {name: value for name, value in values.items() if name != "transformers_version"}
-    return transformers.AutoConfig.for_model(**values)
+    with torch_deferred(DtypeNames):
+        return transformers.AutoConfig.for_model(**values)
 
 
 def with_overrides(
@@ -48,7 +51,8 @@ def with_overrides(
     values = {**config.to_dict(), **own}
     if "num_labels" in overrides:  # labels of another number would contradict it
         values = {name: value for name, value in values.items() if name not in ("id2label", "label2id")}
-    config, unknown = type(config).from_dict(values, return_unused_kwargs=True, **overrides)
+    with torch_deferred(DtypeNames):
+        config, unknown = type(config).from_dict(values, return_unused_kwargs=True, **overrides)
     if unknown:
         name = sorted(unknown)[0]
         known = sorted({*config.to_dict(), *config.attribute_map, *own_keys, "num_labels"})

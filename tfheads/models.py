@@ -21,6 +21,7 @@ from tfheads.generation.generate import Generates
 from tfheads.input_checks import check_inputs
 from tfheads.inputs import as_tensor
 from tfheads.keras_methods import RefusesKerasMethods, refuse_remat_scope
+from tfheads.layers.checkpoint_children import HasCheckpointChildren
 from tfheads.layers.column_blocks import table_or_blocks
 from tfheads.layers.part import dtype_scope, weights_are_awaited, weights_follow
 from tfheads.layers.stack import Stack
@@ -30,7 +31,7 @@ from tfheads.serving import Served
 from tfheads.trainer import TaskTrainer, output_of
 
 
-class TaskModel(Pretrained, Served, Adapted, TaskTrainer, RefusesKerasMethods, keras.Model):
+class TaskModel(Pretrained, Served, Adapted, TaskTrainer, RefusesKerasMethods, HasCheckpointChildren, keras.Model):
     """A backbone with a head for one task.
 
     Named classes such as `GPT2LMHeadModel` are made for one family; the task's own class (`AutoModelForCausalLM`) is

@@ -16,6 +16,7 @@ from tfheads.checkpoints.model_card import card_of, write_model_card
 from tfheads.checkpoints.saving import write_checkpoint
 from tfheads.checkpoints.tensor_files import TensorFiles, open_tensors
 from tfheads.configs import with_overrides
+from tfheads.deferred_torch import DtypeNames, torch_deferred
 from tfheads.layers.part import weights_follow
 from tfheads.registry import family_of
 
@@ -161,7 +162,8 @@ def read_config(directory: str) -> transformers.PreTrainedConfig:
     if not isinstance(values, dict) or not isinstance(values.get("model_type"), str):
         raise ValueError(f"{path} has no model_type, so the architecture is not known")
     family_of(values["model_type"])
-    return transformers.AutoConfig.from_pretrained(directory)
+    with torch_deferred(DtypeNames):
+        return transformers.AutoConfig.from_pretrained(directory)
 
 
 def _old_generation_settings(directory: str, config: transformers.PreTrainedConfig) -> dict:

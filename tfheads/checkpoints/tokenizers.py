@@ -7,6 +7,7 @@ from pathlib import Path
 import transformers
 
 from tfheads.checkpoints import hub
+from tfheads.deferred_torch import DtypeNames, torch_deferred
 
 # What a vocabulary is kept in; AutoTokenizer makes an empty tokenizer where there is none of these, and says nothing.
 VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.spm", "*.bpe", "*.tiktoken", "vocab.*")
@@ -35,7 +36,7 @@ def load_tokenizer(
     directory = hub.resolve(name_or_path, revision=revision, token=token, cache_dir=cache_dir, weights=False)
     if not any(path for pattern in VOCABULARY_FILES for path in Path(directory).glob(pattern)):
         raise FileNotFoundError(f"{name_or_path} has no tokenizer: there is no tokenizer.json and no vocabulary file")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch_deferred(DtypeNames):
         # Marian's tokenizer asks for it, and does not use it when it makes tokens.
         warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)

@@ -5,6 +5,8 @@ from contextvars import ContextVar
 import keras
 import tensorflow as tf
 
+from tfheads.layers.checkpoint_children import HasCheckpointChildren
+
 
 class Seeds:
     """Scope in which dropout draws its seeds, when it is entered first, and takes the same ones each time after.
@@ -35,7 +37,7 @@ _seeds: ContextVar[Seeds | None] = ContextVar("seeds", default=None)
 
 
 @keras.saving.register_keras_serializable("tfheads")
-class Dropout(keras.layers.Dropout):
+class Dropout(HasCheckpointChildren, keras.layers.Dropout):
     """Dropout with a mask computed from each element's place by an integer hash (Srivastava et al. 2014).
 
     TensorFlow's counter-based generators take longer than the attention that they mask when XLA compiles them for a

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfheads.layers.checkpoint_children import HasCheckpointChildren
+
 _weights_follow: ContextVar[bool] = ContextVar("weights_follow", default=False)
 
 
@@ -17,7 +19,7 @@ def part(cls: type) -> type:
     return keras.saving.register_keras_serializable("tfheads")(cls)
 
 
-class Part(keras.layers.Layer):
+class Part(HasCheckpointChildren, keras.layers.Layer):
     """A layer whose weights exist when its constructor returns and whose arguments are its configuration.
 
     A subclass keeps each constructor argument under the argument's own name; `get_config` reads them back, so a part
@@ -29,11 +31,16 @@ class Part(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.built, self.drawn = True, ()
 
-    def add_weight(self, *, name: str, shape: tuple[int, ...], initializer, **options) -> keras.Variable:
-        """A variable of the part itself; its `initializer` is `Drawn()` if the model is to draw its first values."""
+    def add_weight(self, shape=None, initializer=None, *, name=None, **options) -> keras.Variable:
+        """A variable of the part itself, called as its attribute.
+
+        Args:
+            initializer: `Drawn()` if the model is to draw the first values.
+            shape, name, options: as in Keras.
+        """
         if isinstance(initializer, Drawn):
             self.drawn = (*self.drawn, name)
-        return super().add_weight(name=name, shape=shape, initializer=initializer, **options)
+        return super().add_weight(shape, initializer, name=name, **options)
 
     def get_config(self) -> dict:
         config = super().get_config()

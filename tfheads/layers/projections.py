@@ -32,7 +32,9 @@ class Projection(keras.layers.Dense):
         self._tracker.unlock()  # Keras takes no new layers after the weights exist
         if self.adapter is not None:
             self._tracker.untrack(self.adapter)
-        self.adapter = adapter
+            del self.adapter  # TensorFlow's checkpoints would go on holding what None replaces
+        if adapter is not None:
+            self.adapter = adapter
         self._tracker.lock()
         Projection.attachments += 1
 
