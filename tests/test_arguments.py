@@ -1,6 +1,9 @@
 """The arguments of the recipes: YAML, flags, types, limits, and what an error says."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -227,3 +230,31 @@ def test_a_program_ends_with_one_line(capsys):
     with pytest.raises(SystemExit) as caught:
         parse_or_exit(CausalLanguageModellingArguments, ["--help"])
     assert caught.value.code == 0
+
+
+SCRIPT = """
+import sys
+from tfheads.recipes.arguments import CausalLanguageModellingArguments
+from tfheads.recipes.command_line import parse
+
+arguments = parse(CausalLanguageModellingArguments)
+assert (arguments.token, arguments.hub_token) == ("hf_first", "hf_second")
+import wandb
+
+wandb.init(project="p", mode="offline", config={"text": repr(arguments)}).finish()
+"""
+
+
+def test_tokens_of_the_command_line_are_in_no_file_of_a_run(tmp_path):
+    """Weights & Biases records the command."""
+    flags = ["--model_name_or_path", "x", "--train_file", "y.txt", "--output_dir", "z", "--do_train"]
+    flags += ["--token=hf_first", "--push_to_hub", "--push-to-hub-token", "hf_second"]
+    path = os.pathsep.join([os.environ["PYTHONPATH"], os.getcwd()])
+    environment = {**os.environ, "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true", "PYTHONPATH": path}
+    command = [sys.executable, "-c", SCRIPT, *flags]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(b"train_file" in path.read_bytes() for path in files)
+    for secret in (b"hf_first", b"hf_second"):
+        assert not any(secret in path.read_bytes() for path in files)

@@ -17,11 +17,11 @@ from transformers import AutoTokenizer
 import tfheads
 from tests.fake_hub import fake_hub
 from tests.tracked_values import events, read
-from tfheads.callbacks.saved_state import checkpoints
+from tfheads.callbacks import saved_state
 from tfheads.callbacks.tensorboard import TensorBoardCallback
-from tfheads.callbacks.wandb import WandbCallback
+from tfheads.callbacks.wandb import RUN_FILE, WandbCallback
 from tfheads.data.tokenizer_training import train_byte_level_bpe, train_wordpiece
-from tfheads.recipes import training
+from tfheads.recipes import best_model, training
 from tfheads.recipes.arguments import CausalLanguageModellingArguments, MaskedLanguageModellingArguments
 from tfheads.recipes.command_line import parse
 from tfheads.recipes.devices import run_on_devices
@@ -31,6 +31,7 @@ from tfheads.recipes.language_modelling import (
     run_masked_language_modelling,
 )
 from tfheads.recipes.run_log import RunLog
+from tfheads.recipes.training import forget_earlier_run
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 # Without dropout, which is half of the operations of a graph for training.
@@ -164,7 +165,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(corpus, tmp_path, monk
         patch.setattr(training, "RunLog", Dying)
         with pytest.raises(Interrupted):
             run_causal_language_modelling(causal(corpus, tmp_path / "parts", **changes))
-    assert [path.name for path in checkpoints(tmp_path / "parts")] == ["checkpoint-2", "checkpoint-4"]
+    assert [path.name for path in saved_state.checkpoints(tmp_path / "parts")] == ["checkpoint-2", "checkpoint-4"]
     parts = run_causal_language_modelling(causal(corpus, tmp_path / "parts", **changes))
     assert "Going on from step 4 of 9" in capsys.readouterr().out
     assert log(tmp_path / "parts") == log(tmp_path / "whole")
@@ -271,6 +272,26 @@ def test_a_finished_model_is_not_replaced_unasked(corpus, tmp_path):
     both = {"overwrite_output_dir": "true", "resume_from_checkpoint": tmp_path / "checkpoint-4"}
     with pytest.raises(ValueError, match="checkpoint-4 is in output_dir, from which overwrite_output_dir removes it"):
         causal_language_modelling(causal(corpus, tmp_path, **both))
+
+
+def test_an_earlier_run_is_forgotten_and_nothing_else(tmp_path, capsys):
+    files = {
+        "checkpoint-3": ["optimizer.pt"],  # of another program
+        "checkpoint-4": [saved_state.RECORD, saved_state.TENSORS, "notes.txt"],
+        "checkpoint-5": [saved_state.RECORD, saved_state.TENSORS],
+        best_model.DIRECTORY: [best_model.RECORD, "config.json", "model.safetensors"],
+        ".": [RUN_FILE, "notes.txt"],
+    }
+    for directory, names in files.items():
+        (tmp_path / directory).mkdir(exist_ok=True)
+        for name in names:
+            (tmp_path / directory / name).write_text("{}")
+    forget_earlier_run(tmp_path)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["checkpoint-3/optimizer.pt", "checkpoint-4/notes.txt", "notes.txt"]
+    said = capsys.readouterr().out
+    assert "left in" in said and said.endswith("what tfheads did not write: checkpoint-3, checkpoint-4\n")
+    assert saved_state.latest(tmp_path) is None
 
 
 def write_earlier_run(output):

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.machinery
+import importlib.util
 import sys
 import types
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ class Deferred(types.ModuleType):
     """A module that is imported when something in it is asked for."""
 
     def __getattr__(self, name: str):
+        if name.startswith("__"):  # asked by who looks at all modules, such as `inspect`
+            raise AttributeError(f"{self.__name__} is not imported yet, so it has no {name}")
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
 
 
@@ -34,7 +39,7 @@ def torch_deferred(kind: type[Deferred] = Deferred) -> Iterator[None]:
     Args:
         kind: of the module that stands for PyTorch.
     """
-    if NAME in sys.modules:
+    if NAME in sys.modules or importlib.util.find_spec(NAME) is None:
         yield
         return
     stand_in = kind(NAME)

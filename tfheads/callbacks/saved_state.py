@@ -120,7 +120,12 @@ def latest(directory: "str | os.PathLike") -> SavedState | None:
 
 
 def checkpoints(directory: "str | os.PathLike") -> list[Path]:
-    """The `checkpoint-<steps>` directories, fewest steps first."""
+    """The `checkpoint-<steps>` directories that hold states, fewest steps first."""
+    return [path for path in named_as_checkpoints(directory) if is_own(path)]
+
+
+def named_as_checkpoints(directory: "str | os.PathLike") -> list[Path]:
+    """The `checkpoint-<steps>` directories of any program, fewest steps first."""
     directory = Path(directory)
     paths = directory.iterdir() if directory.is_dir() else ()
     numbered = [(re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in paths if path.is_dir()]
@@ -160,8 +165,8 @@ def write(directory: Path, position: Position, record: Mapping, tensors: Sequenc
             file.flush()
             os.fsync(file.fileno())
         _flush(staging)
-        if target.exists():
-            remove(target)
+        if target.exists() and not remove(target):
+            raise FileExistsError(f"{target} holds files that tfheads did not write: move them away")
         os.rename(staging, target)
         _flush(directory)
     except BaseException:
@@ -170,11 +175,26 @@ def write(directory: Path, position: Position, record: Mapping, tensors: Sequenc
     return target
 
 
-def remove(checkpoint: Path) -> None:
-    """Removes a state under another name, so that a kill in the middle leaves no half of it."""
-    emptied = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=checkpoint.parent))
-    os.rename(checkpoint, emptied)
-    shutil.rmtree(emptied, ignore_errors=True)
+def is_own(checkpoint: Path) -> bool:
+    """Whether a `checkpoint-<steps>` directory holds a state or what is left of one, whatever else is in it."""
+    return any((checkpoint / name).is_file() for name in (RECORD, TENSORS))
+
+
+def remove(checkpoint: Path) -> bool:
+    """Removes a state, and nothing that `write` has not written; returns whether nothing is left.
+
+    A state alone in its directory goes under another name first, so that a kill in the middle leaves no half of it.
+    """
+    if not is_own(checkpoint):
+        return False
+    if {path.name for path in checkpoint.iterdir()} <= {RECORD, TENSORS}:
+        emptied = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=checkpoint.parent))
+        os.rename(checkpoint, emptied)
+        shutil.rmtree(emptied, ignore_errors=True)
+        return True
+    for name in (RECORD, TENSORS):  # without the record it is no state any more
+        (checkpoint / name).unlink(missing_ok=True)
+    return False
 
 
 def _with_checksum(source: TensorSource, checksums: dict[str, int]) -> TensorSource:

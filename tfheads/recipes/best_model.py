@@ -1,5 +1,6 @@
 """The weights of the best evaluation of a run, kept until its end."""
 
+import fnmatch
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import keras
 
 from tfheads.callbacks.evaluation import EvaluationCallback
+from tfheads.checkpoints.atomic import WEIGHT_FILES
 from tfheads.checkpoints.loading import load
 from tfheads.checkpoints.tensor_files import open_tensors
 from tfheads.distribute import barrier, is_chief
@@ -91,3 +93,19 @@ class BestModel(keras.callbacks.Callback):
             self.model.save_pretrained(self.path)
             entry = {"step": found["step"], "measure": self.measure, "value": found[name]}
             (self.path / RECORD).write_text(json.dumps(entry) + "\n", encoding="utf-8")
+
+
+def remove(directory: Path) -> bool:
+    """Removes the best model of an earlier run, and nothing else; returns whether nothing is left."""
+    if not directory.exists():
+        return True
+    if not (directory / RECORD).is_file():
+        return False
+    own = (RECORD, "config.json", "generation_config.json", *WEIGHT_FILES)
+    for path in directory.iterdir():
+        if any(fnmatch.fnmatch(path.name, pattern) for pattern in own):
+            path.unlink()
+    if any(directory.iterdir()):
+        return False
+    directory.rmdir()
+    return True

@@ -65,7 +65,10 @@ def parse(cls: type, arguments: Sequence[str] | None = None, program: str | None
         FileNotFoundError: the YAML file does not exist.
         SystemExit: after `--help`.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        arguments = sys.argv[1:]
+        sys.argv[1:] = without_secrets(cls, arguments)  # Weights & Biases records it, and so do reports of crashes
+    arguments = list(arguments)
     if "--help" in arguments or "-h" in arguments:
         print(help_text(cls, program or Path(sys.argv[0]).name))
         raise SystemExit(0)
@@ -73,6 +76,27 @@ def parse(cls: type, arguments: Sequence[str] | None = None, program: str | None
     if arguments and not arguments[0].startswith("--"):
         given = read_yaml(cls, arguments.pop(0))
     return build(cls, {**given, **read_flags(cls, arguments)})
+
+
+def without_secrets(cls: type, words: Sequence[str]) -> list[str]:
+    """The words of a command line with `***` in place of passwords and tokens."""
+    secret = {
+        name
+        for field in dataclasses.fields(cls)
+        if field.metadata["secret"]
+        for name in (field.name, *field.metadata["also"])
+    }
+    shown, hides = [], False
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        is_secret = flag.startswith("--") and flag.removeprefix("--").replace("-", "_") in secret
+        if hides and not word.startswith("--"):
+            word = "***"
+        elif is_secret and equals:
+            word = f"{flag}=***"
+        shown.append(word)
+        hides = is_secret and not equals
+    return shown
 
 
 def parse_or_exit(cls: type, arguments: Sequence[str] | None = None):

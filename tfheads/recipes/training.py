@@ -2,7 +2,6 @@
 
 import logging
 import math
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from tfheads.callbacks import saved_state
 from tfheads.callbacks.evaluation import EvaluationCallback, results_of
 from tfheads.callbacks.progress_log import ProgressLog
 from tfheads.callbacks.push_to_hub import PushToHubCallback
@@ -29,6 +29,7 @@ from tfheads.distribute import barrier, is_chief
 from tfheads.distribute.batches import of_this_worker
 from tfheads.models import TaskModel
 from tfheads.optimizers import create_optimizer
+from tfheads.recipes import best_model
 from tfheads.recipes.arguments import TrainingArguments
 from tfheads.recipes.best_model import DIRECTORY as BEST
 from tfheads.recipes.best_model import BestModel
@@ -138,7 +139,7 @@ class TrainingRun:
         if is_chief():
             finish_interrupted_save(arguments.output_dir)  # of the run before, which is this one's to go on with
             if arguments.overwrite_output_dir:
-                _forget_earlier_run(Path(arguments.output_dir))
+                forget_earlier_run(Path(arguments.output_dir))
         barrier()
         state = TrainingState(
             arguments.output_dir,
@@ -328,13 +329,16 @@ class _Begin(keras.callbacks.Callback):
             print(f"Going on from step {self.step} of {self.run.max_steps} in {self.run.arguments.output_dir}")
 
 
-def _forget_earlier_run(directory: Path) -> None:
+def forget_earlier_run(directory: Path) -> None:
     """Removes what a run goes on from: states, the best model, the id in Weights & Biases, TensorBoard's curves.
 
     All else in `runs` stays, which may be more than one run's: output_dir can be any directory.
     """
-    for path in (*checkpoints(directory), directory / BEST):
-        shutil.rmtree(path, ignore_errors=True)
+    left = [path.name for path in saved_state.named_as_checkpoints(directory) if not saved_state.remove(path)]
+    if not best_model.remove(directory / BEST):
+        left.append(BEST)
+    if left:
+        print(f"overwrite_output_dir left in {directory} what tfheads did not write: {', '.join(left)}")
     for path in (directory / RUN_FILE, *(directory / CURVES).glob("*.tfevents.*")):
         path.unlink(missing_ok=True)
 
