@@ -9,6 +9,7 @@ import safetensors.numpy
 import transformers
 
 import tfheads
+from tfheads.checkpoints.tensor_files import open_tensors
 
 BERT = {
     "vocab_size": 41,
@@ -306,3 +307,21 @@ def test_settings_of_generation_in_an_old_config_count(tmp_path):
 def test_a_vocabulary_of_its_own_needs_a_table_of_its_own():
     with pytest.raises(ValueError, match="decoder_vocab_size must be vocab_size, 41, unless share_encoder"):
         tfheads.MarianMTModel(transformers.MarianConfig(**MARIAN, decoder_vocab_size=39))
+
+
+@pytest.mark.parametrize(("tied", "logits"), [(True, 30), (False, 40)])
+def test_a_decoder_alone_has_its_own_number_of_tokens(tied, logits, tmp_path):
+    """As PyTorch saves it: `embed_tokens` has the decoder's rows, an output table of its own the encoder's."""
+    sizes = {"d_model": 16, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 24}
+    config = transformers.MarianConfig(
+        vocab_size=40, decoder_vocab_size=30, pad_token_id=0, tie_word_embeddings=tied, is_decoder=True, **sizes
+    )
+    ids = np.arange(6)[None]
+    model = tfheads.MarianForCausalLM.from_config(config, seed=0)
+    assert model(ids).logits.shape[-1] == logits
+    model.save_pretrained(tmp_path)
+    with open_tensors(tmp_path) as tensors:
+        assert tuple(tensors.shape("model.decoder.embed_tokens.weight")) == (30, 16)
+        assert ("lm_head.weight" in tensors.names()) is not tied
+    again = tfheads.AutoModelForCausalLM.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(again(ids).logits, model(ids).logits)

@@ -211,7 +211,16 @@ def test_texts_without_a_mask_have_no_answers(filled):
     answer = filled["default"]
     assert answer["mask_count"][-3:] == [0, 0, 0]
     assert not np.any(answer["scores"][-3:]) and set(np.ravel(answer["sequences"][-3:])) == {""}
-    assert "top_k must be at least 1" in filled["top 0"] and "at most 105" in filled["top 106"]
+
+
+def test_a_number_of_fillings_out_of_range_is_none_or_all_and_leaves_the_neighbours_alone(filled):
+    """A server joins the rows of several callers, so that an error would be everybody's."""
+    assert np.shape(filled["top 106"]["scores"])[-1] == 105
+    assert filled["top 0"]["mask_count"] == filled["top 2"]["mask_count"]
+    assert not np.any(filled["top 0"]["scores"]) and set(np.ravel(filled["top 0"]["sequences"])) == {""}
+    for name in ("scores", "token_ids"):
+        one = np.asarray(filled["top 2"][name])[0, 0, :2]
+        np.testing.assert_array_equal(np.asarray(filled["top 106"][name])[0, 0, :2], one)
 
 
 def saved(version: str):

@@ -162,3 +162,14 @@ def test_options_of_answers_equal_the_pipeline(models, options):
     answer = {name: value.numpy().tolist() for name, value in answer.items()}
     answer["answer"] = [text.decode() for text in answer["answer"]]
     assert_answers(answer, tfheads.pipeline("question-answering", model=model, tokenizer=tokenizer, **options))
+
+
+@pytest.mark.parametrize("options", [{}, {"handle_impossible_answer": True}, {"max_question_len": 4}])
+def test_a_request_in_which_nothing_can_be_answered_has_empty_answers(models, options):
+    model, tokenizer, _ = models["questions"]
+    bundle = QuestionAnsweringBundle(model, in_graph(tokenizer), tokenizer, options)
+    for rows in ([("", ""), (" ", "a cat"), ("who", "")], [("", "the cat")]):
+        questions, contexts = (tf.constant(texts) for texts in zip(*rows, strict=True))
+        answer = bundle._answered(questions, contexts)
+        assert answer["answer"].numpy().tolist() == [b""] * len(rows)
+        assert not np.any([answer[name].numpy() for name in ("start", "end", "score")])

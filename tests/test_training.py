@@ -252,3 +252,42 @@ def test_what_is_missing_or_not_used_is_an_error():
     bare = tfheads.AutoModel.from_config(gpt2_config())
     with pytest.raises(ValueError, match="loss must be given: GPT2Model has no head to train"):
         bare.compile()
+
+
+@pytest.mark.parametrize("method", ["compile", "fit", "evaluate", "train_on_batch"])
+def test_a_model_made_outside_of_the_scope_is_one_sentence(method):
+    model = tfheads.AutoModelForCausalLM.from_config(gpt2_config(), seed=0)
+    ids = token_ids(2, 5)
+    if method != "compile":
+        model.compile("sgd", jit_compile=False)
+    arguments = ("sgd",) if method == "compile" else ({"input_ids": ids, "labels": ids},)
+    sentence = f"{method} is called in the scope of a MirroredStrategy, and the model was made outside of any"
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope(), pytest.raises(ValueError, match=sentence):
+        getattr(model, method)(*arguments)
+
+
+def test_what_the_own_loss_leaves_out_is_refused():
+    """A penalty that is not counted would let `fit` go on as if there were none."""
+    ids = token_ids(2, 5)
+    model = tfheads.AutoModelForCausalLM.from_config(gpt2_config(), seed=0)
+    with pytest.raises(ValueError, match="loss_weights must be None with the model's own loss, got 2.0"):
+        model.compile("sgd", loss_weights=2.0)
+    kernel = model.backbone.stack.blocks[0].attention.query.kernel
+    kernel.regularizer = keras.regularizers.L2(1.0)
+    model.compile("sgd", jit_compile=False)
+    for method in (model.train_on_batch, model.test_on_batch):
+        with pytest.raises(ValueError, match="regularizers and add_loss are not part of the task's own loss"):
+            method({"input_ids": ids, "labels": ids})
+    kernel.regularizer = None
+    model.train_on_batch({"input_ids": ids, "labels": ids})
+
+
+def test_an_overridden_loss_needs_a_loss_of_keras():
+    class Weighed(tfheads.GPT2LMHeadModel):
+        def compute_loss(self, *arguments, **options):
+            return 2 * super().compute_loss(*arguments, **options)
+
+    model = Weighed(gpt2_config(), seed=0)
+    with pytest.raises(ValueError, match="Weighed overrides compute_loss, which sees a Keras loss"):
+        model.compile("sgd")
+    model.compile("sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -15,7 +15,7 @@ from keras.src.utils.tracking import no_automatic_dependency_tracking
 from tfheads import losses
 from tfheads.checks import after, plain_errors
 from tfheads.distribute.agreement import worker_errors
-from tfheads.distribute.keras_replacements import prepare_optimizer, require_in_scope
+from tfheads.distribute.keras_replacements import prepare_optimizer, require_in_scope, require_own_scope
 from tfheads.distribute.loops import ReplicaLoops, data_for_replicas
 from tfheads.distribute.replicas import sum_over_replicas
 from tfheads.inputs import as_arrays, as_tensor
@@ -31,6 +31,8 @@ def keras_loop(name: str) -> Callable:
     def loop(self, x=None, *arguments, **options):
         if options.get("class_weight") is not None and not self.has_a_class_for_each_row:
             raise ValueError("class_weight must be None, Keras would take labels of tokens for one-hot: weigh samples")
+        if not name.startswith("predict"):
+            require_own_scope(self, name)
         if isinstance(options.get("validation_data"), tuple):
             options["validation_data"] = tuple(as_arrays(one) for one in options["validation_data"])
         options = {key: as_arrays(value) if key == "y" else value for key, value in options.items()}
@@ -105,10 +107,15 @@ class TaskTrainer(ReplicaLoops):
         """
         if loss is None and not self.criteria:
             raise ValueError(f"loss must be given: {type(self).__name__} has no head to train, got loss=None")
+        if loss is None and loss_weights is not None:
+            raise ValueError(f"loss_weights must be None with the model's own loss, got {loss_weights!r}")
+        if loss is None and type(self).compute_loss is not keras.Model.compute_loss:
+            raise ValueError(
+                f"loss must be given: {type(self).__name__} overrides compute_loss, which sees a Keras loss"
+            )
         if gradient_accumulation_steps < 1:
             raise ValueError(f"gradient_accumulation_steps must be at least 1, got {gradient_accumulation_steps}")
-        if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not self.distribute_strategy:
-            raise ValueError("the model must be made inside the scope of the strategy that it is compiled in")
+        require_own_scope(self, "compile")
         require_in_scope(self.distribute_strategy, optimizer, metrics, weighted_metrics)
         self._is_compiled_for_training = False
         with self.distribute_strategy.scope():  # for what is given by its name
@@ -272,6 +279,11 @@ class TaskTrainer(ReplicaLoops):
     def _totals(self, inputs, labels, sample_weight, output, training):
         """The loss totals, a float32 vector with an entry for each criterion."""
         if self.has_own_loss:
+            if self.losses:
+                raise ValueError(
+                    "regularizers and add_loss are not part of the task's own loss: compile with a Keras loss, "
+                    f"got {len(self.losses)} of them"
+                )
             return tf.stack([criterion.total(output, labels) for criterion in self.criteria])
         targets, predicted = {}, {}
         for name, targets[name], logits, real in self._as_keras_sees(labels, output):

@@ -37,6 +37,24 @@ def prepare_optimizer(optimizer, strategy: tf.distribute.Strategy) -> None:
         inner._overwrite_model_variables_with_average_value = functools.partial(_take_averages, inner, take_averages)
 
 
+def require_own_scope(model: keras.Model, method: str) -> None:
+    """Requires that a method is not called in the scope of another strategy than the model was made in.
+
+    Raises:
+        ValueError: it is; the variables exist on other devices than the strategy would have them.
+    """
+    strategy = tf.distribute.get_strategy()
+    is_one_device = isinstance(strategy, tf.distribute.OneDeviceStrategy)
+    if not tf.distribute.has_strategy() or is_one_device or strategy is model._distribute_strategy:
+        return
+    made = model._distribute_strategy
+    where = "outside of any" if made is None else f"in that of a {type(made).__name__}"
+    raise ValueError(
+        f"{method} is called in the scope of a {type(strategy).__name__}, and the model was made {where}: "
+        "make or load the model inside of the scope that it is trained in"
+    )
+
+
 def require_in_scope(strategy: tf.distribute.Strategy, optimizer, *metrics) -> None:
     """Requires that an optimizer and metrics, if they are objects, were made inside the scope of the strategy.
 

@@ -13,11 +13,6 @@ POSITIONS = Optional("embeddings.position", known=True, unwritten=("seq2seq-lm",
 
 def embeddings(config, kind: type[TextEmbeddings], vocab_size: int, shared_token=None) -> TextEmbeddings:
     """Tokens and positions of one side."""
-    if config.share_encoder_decoder_embeddings and config.decoder_vocab_size != config.vocab_size:
-        raise ValueError(
-            f"decoder_vocab_size must be vocab_size, {config.vocab_size}, unless share_encoder_decoder_embeddings is "
-            f"False, got {config.decoder_vocab_size}"
-        )
     return kind(
         vocab_size,
         config.d_model,
@@ -54,6 +49,11 @@ class Marian(EncoderDecoder):
 
     @staticmethod
     def make_encoder(config):
+        if config.share_encoder_decoder_embeddings and config.decoder_vocab_size != config.vocab_size:
+            raise ValueError(
+                f"decoder_vocab_size must be vocab_size, {config.vocab_size}, unless share_encoder_decoder_embeddings "
+                f"is False, got {config.decoder_vocab_size}"
+            )
         return EmbeddedStack(
             embeddings(config, FixedPositionEmbeddings, config.vocab_size), encoder_stack(config), name="encoder"
         )

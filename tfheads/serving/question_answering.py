@@ -93,7 +93,8 @@ class QuestionAnsweringBundle(TextBundle):
         encoding = self._windows(question, context, room)
         start, end, allowed = self._probabilities(encoding)
         count = tf.size(question)
-        null = tf.math.unsorted_segment_min(start[:, 0] * end[:, 0], encoding.rows, count)
+        first = tf.reduce_sum(start[:, :1] * end[:, :1], axis=1)  # there may be no token at all
+        null = tf.math.unsorted_segment_min(first, encoding.rows, count)
         start, end = (tf.where(tf.range(tf.shape(values)[1]) > 0, values, 0.0) for values in (start, end))
         answer = best_of_each(self._candidates(encoding, context, start, end, allowed), count)
         if not self.asked.handle_impossible_answer:
