@@ -61,15 +61,23 @@ def test_a_directory_wins_over_a_repository(checkpoint, hub, monkeypatch):
     assert hub.requests == []
 
 
-def test_an_interrupted_save_is_completed(checkpoint):
+def test_an_interrupted_save_is_refused_and_left_as_it_is(checkpoint):
     commit = checkpoint / ".tfheads-commit"
     commit.mkdir()
-    (commit / "config.json").write_text("new")
-    (checkpoint / "config.json").unlink()
-    plan = {"entry": "config.json", "files": ["config.json"], "remove": [], "old_entry": None}
+    (checkpoint / "config.json").rename(commit / "config.json")
+    plan = {"entry": "config.json", "files": {"config.json": {}}, "remove": ["../mine.txt"], "old_entry": None}
     (commit / "plan.json").write_text(json.dumps(plan))
-    resolve(checkpoint)
-    assert (checkpoint / "config.json").read_text() == "new"
+    for action in (lambda: resolve(checkpoint), lambda: upload(checkpoint, "tester/tiny")):
+        with pytest.raises(ValueError, match="holds a save that was interrupted"):
+            action()
+    assert not (checkpoint / "config.json").exists() and (commit / "config.json").exists()
+
+
+def test_links_out_of_a_directory_are_not_uploaded(checkpoint, tmp_path):
+    (tmp_path / "secret").write_text("mine")
+    (checkpoint / "notes.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(ValueError, match="notes.txt is a link to .*secret"):
+        upload(checkpoint, "tester/tiny")
 
 
 def test_fetches_what_a_checkpoint_needs(checkpoint, hub):

@@ -24,6 +24,8 @@ REFUSED = {
         lambda model, directory: keras.layers.TimeDistributed(model)(keras.Input((3, 7), dtype="int32")),
         "has no compute_output_shape",
     ),
+    "get a state tree": (lambda model, directory: model.get_state_tree(), "would lose weights: use get_weights"),
+    "set a state tree": (lambda model, directory: model.set_state_tree({}), "would leave out weights"),
     "dtype policy": (lambda model, directory: setattr(model, "dtype_policy", "bfloat16"), "give dtype to from_pretr"),
     "jit_compile": (lambda model, directory: setattr(model, "jit_compile", True), "an argument of compile"),
     "an unknown attribute": (lambda model, directory: model.roberta, "has no attribute 'roberta'"),

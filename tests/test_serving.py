@@ -1,5 +1,7 @@
 """SavedModels: answers in a fresh process without tfheads, no XLA, atomic versions, refusals."""
 
+import os
+import time
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,7 +15,8 @@ import tfheads
 from tests.fixtures import pipeline_cases, tiny_tokenizers
 from tests.rebuilt_models import rebuilt
 from tests.serving_calls import call, decoded, exported, texts
-from tfheads.serving.versions import new_version
+from tfheads.checkpoints.atomic import replaced_directory
+from tfheads.serving.versions import ABANDONED_AFTER, PREFIX, new_version
 
 PROMPTS = ["the cat sat on", "", "a café,  two\n lines 中 😀", "the dog ran " * 50, "x", "nul\0 and \x7f"]
 MASKED = [
@@ -332,3 +335,31 @@ def test_models_that_have_no_text_signature(bert, gpt2, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="directory must not be a file"):
         gpt2.export_serving(tmp_path / "file", None)
+
+
+def test_exports_at_once_leave_each_other_alone(tmp_path):
+    """Two versions appear whole, a save beside them included; of one version twice the second is refused."""
+    with new_version(tmp_path, 1, False) as first, new_version(tmp_path, 2, False) as second:
+        for staging in (first, second):
+            (staging / "saved_model.pb").write_text("graph")
+            (staging / "variables").mkdir()
+            (staging / "variables" / "values").write_text("weights")
+        with replaced_directory(tmp_path, entry="manifest.json") as beside:
+            (beside / "manifest.json").write_text("{}")
+    for version in ("1", "2"):
+        assert (tmp_path / version / "variables" / "values").read_text() == "weights"
+    with pytest.raises(FileExistsError, match="3 exists"), new_version(tmp_path, 3, False) as late:
+        (late / "saved_model.pb").write_text("late")
+        with new_version(tmp_path, 3, False) as early:
+            (early / "saved_model.pb").write_text("early")
+    assert (tmp_path / "3" / "saved_model.pb").read_text() == "early"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3", "manifest.json"]
+
+
+def test_what_a_dead_export_left_goes_after_an_hour(tmp_path):
+    for name, age in (("dead", 2 * ABANDONED_AFTER), ("new", 0)):
+        (tmp_path / f"{PREFIX}{name}").mkdir()
+        os.utime(tmp_path / f"{PREFIX}{name}", (time.time() - age,) * 2)
+    with new_version(tmp_path, 1, False):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{PREFIX}new", "1"]

@@ -25,6 +25,22 @@ class RefusesKerasMethods:
         """
         raise NotImplementedError("export is not supported: use export_serving(directory, tokenizer)")
 
+    def get_state_tree(self, *arguments, **options):
+        """Refused: Keras keys the values by names of variables, which several variables share.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("get_state_tree is not supported, it would lose weights: use get_weights()")
+
+    def set_state_tree(self, *arguments, **options):
+        """Refused as `get_state_tree` is.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("set_state_tree is not supported, it would leave out weights: use set_weights()")
+
     def save(self, filepath, *arguments, **options):
         """Saves into a `.keras` file; see `keras.Model.save`.
 

@@ -35,6 +35,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -96,17 +97,17 @@ def replaced_directory(
     try:
         made += _make_directories(target)
         with contextlib.ExitStack() as lock:
-            with _locked(target):
+            with locked(target):
                 _finish(target, stale)
-                _remove_abandoned(target)
+                remove_abandoned(target)
                 staging = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=target))
-                lock.enter_context(_locked(staging))
+                lock.enter_context(locked(staging))
             yield staging
             plan = _make_plan(staging, target, entry, stale)
             # Made before the commit, because it needs room on the disk.
             for name in plan["files"]:
                 made += _make_directories((target / name).parent)
-            with _locked(target):
+            with locked(target):
                 # Another process may have died here since this save began.
                 _finish(target, stale)
                 os.rename(staging, target / COMMIT_DIRECTORY)
@@ -159,7 +160,7 @@ def finish_interrupted_save(target: str | os.PathLike, stale: Sequence[str] = WE
     if not os.path.lexists(target / COMMIT_DIRECTORY):
         return False
     try:
-        with _locked(target):
+        with locked(target):
             return _finish(target, stale)
     except OSError as error:
         raise _cannot_finish(target, error) from error
@@ -287,15 +288,22 @@ def _is_as_written(path: Path, written) -> bool:
     )
 
 
-def _remove_abandoned(target: Path) -> None:
-    """Removes the staging directories of processes that died before their commit."""
-    for staging in target.glob(f"{STAGING_PREFIX}*"):
-        with contextlib.suppress(OSError), _locked(staging, wait=False):
-            shutil.rmtree(staging)
+def remove_abandoned(target: Path, prefix: str = STAGING_PREFIX, age: float = 0.0) -> None:
+    """Removes the staging directories of processes that died before their commit.
+
+    Arguments:
+        target: the directory that they are in.
+        prefix: how their names begin.
+        age: for how many seconds they must have existed.
+    """
+    for staging in target.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError), locked(staging, wait=False):
+            if time.time() - staging.stat().st_mtime >= age:
+                shutil.rmtree(staging)
 
 
 @contextlib.contextmanager
-def _locked(directory: Path, wait: bool = True) -> Iterator[None]:
+def locked(directory: Path, wait: bool = True) -> Iterator[None]:
     """Holds the lock of a directory, which the system releases when the process dies."""
     if fcntl is None:
         yield

@@ -27,9 +27,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import tqdm, validate_repo_id
 
 from tfheads.checkpoints.atomic import (
-    COMMIT_DIRECTORY,
     ENTRY_FILE,
-    STAGING_PREFIX,
     WEIGHT_FILES,
     require_finished,
 )
@@ -42,7 +40,7 @@ from tfheads.checkpoints.torch_files import TorchFiles
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm", "*.bpe", "*.jinja", "*.tiktoken")
 SAFETENSORS = (SafetensorsFiles.single_name, "model-*.safetensors")
 TORCH = (TorchFiles.single_name, "pytorch_model-*.bin")
-NOT_UPLOADED = (f"{STAGING_PREFIX}*", f"{COMMIT_DIRECTORY}/*", ".git/*", ".cache/*", "*.lock", "__pycache__/*")
+NOT_UPLOADED = (".tfheads-*", ".git/*", ".cache/*", "*.lock", "__pycache__/*")
 
 
 class DelayedProgress(tqdm):

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfheads.checkpoints.atomic import STAGING_PREFIX
 from tfheads.models import TaskModel
 from tfheads.serving.token_level import Bundle
 
@@ -29,7 +28,7 @@ def export(model: TaskModel, path: str | os.PathLike, overwrite: bool) -> str:
     if size >= LARGEST:
         raise ValueError(f"model must have less than 2 GB of weights for a LiteRT file, it has {size / 1e9:.1f} GB")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=path.parent) as staging:
+    with tempfile.TemporaryDirectory(prefix=".tfheads-litert-", dir=path.parent) as staging:
         content = converted(model, staging)
         check(model, content)
         written = Path(staging, "model.tflite")

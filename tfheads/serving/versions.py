@@ -7,7 +7,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfheads.checkpoints.atomic import STAGING_PREFIX
+from tfheads.checkpoints.atomic import locked, remove_abandoned
+
+PREFIX = ".tfheads-version-"
+ABANDONED_AFTER = 3600.0  # seconds, longer than any export takes
 
 
 def check_version(directory: str | os.PathLike, version: int, overwrite: bool) -> None:
@@ -31,7 +34,8 @@ def check_version(directory: str | os.PathLike, version: int, overwrite: bool) -
 def new_version(directory: str | os.PathLike, version: int, overwrite: bool) -> Iterator[Path]:
     """A directory to write into, which becomes `directory/<version>` when the block ends well.
 
-    TensorFlow Serving looks only at names that are numbers, so it does not see the directory before.
+    TensorFlow Serving looks only at names that are numbers, so it does not see the directory before. Processes that
+    export at once leave each other's directories alone: each holds the lock of its own.
 
     Raises:
         FileExistsError: the version has come into being meanwhile.
@@ -39,22 +43,27 @@ def new_version(directory: str | os.PathLike, version: int, overwrite: bool) -> 
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / str(version)
-    staging = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=directory))
-    old = staging / "old"
-    try:
-        (staging / "new").mkdir()
-        yield staging / "new"
-        _flush(staging / "new")
-        check_version(directory, version, overwrite)
-        if target.exists():
-            target.rename(old)
-        (staging / "new").rename(target)
-    except BaseException:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with contextlib.ExitStack() as lock:
+        with locked(directory):
+            remove_abandoned(directory, PREFIX, ABANDONED_AFTER)
+            staging = Path(tempfile.mkdtemp(prefix=PREFIX, dir=directory))
+            lock.enter_context(locked(staging))
+        old = staging / "old"
+        try:
+            (staging / "new").mkdir()
+            yield staging / "new"
+            _flush(staging / "new")
+            with locked(directory):
+                check_version(directory, version, overwrite)
+                if target.exists():
+                    target.rename(old)
+                (staging / "new").rename(target)
+        except BaseException:
+            if old.exists() and not target.exists():
+                old.rename(target)
+            raise
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _flush(directory: Path) -> None:
